@@ -1,0 +1,37 @@
+"""Which label set a targeted attack aims at."""
+
+import numpy as np
+
+
+def draw_target_labels(query_labels: np.ndarray, database_labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """Draw for each query one of the database's distinct non-empty label sets that shares no label with it.
+
+    Args:
+        query_labels: (Q, C) of 0/1.
+        database_labels: (N, C) of 0/1.
+        seed: seed of the draw.
+
+    Returns:
+        float32 (Q, C) of 0/1.
+
+    Raises:
+        ValueError: a query shares a label with every label set of the database.
+
+    Example:
+        >>> draw_target_labels(np.float32([[1, 0]]), np.float32([[1, 0], [0, 1], [0, 0]]), seed=0).tolist()
+        [[0.0, 1.0]]
+    """
+    query_labels = np.asarray(query_labels, np.float32)
+    label_sets = np.unique(np.asarray(database_labels, np.float32), axis=0)
+    label_sets = label_sets[label_sets.any(axis=1)]
+    rng = np.random.default_rng(seed)
+    targets = np.empty_like(query_labels)
+    for i, labels in enumerate(query_labels):
+        candidates = np.flatnonzero(label_sets @ labels == 0)
+        if not candidates.size:
+            raise ValueError(
+                f"Query {i} (labels {np.flatnonzero(labels).tolist()}) shares a label with every label set of the "
+                "database, so it has no target. Leave it out of the targeted attack."
+            )
+        targets[i] = label_sets[rng.choice(candidates)]
+    return targets

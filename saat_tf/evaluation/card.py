@@ -1,0 +1,65 @@
+"""The result card of a run: what was done, with what, and what came out, as numbers."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+
+from saat_tf.evaluation.evaluate import RetrievalReport
+from saat_tf.metrics import TIE_RULE
+
+PACKAGES = ("saat-tf", "tensorflow", "keras", "numpy")
+
+
+def results(report: RetrievalReport, *, defense: str, top_k: int) -> list[dict]:
+    """Return the card's rows for one model.
+
+    Args:
+        report: what `evaluate` found.
+        defense: "none" or "saat".
+        top_k: k of MAP@k.
+
+    Returns:
+        One row for each attack: "none", "mainstay", and "ideal" (the bound, not an image); `value` is in [0, 1].
+    """
+    values = {"none": report.clean_map, "mainstay": report.attacked_map, "ideal": report.ideal_attack_map}
+    return [
+        {
+            "defense": defense,
+            "attack": attack,
+            "metric": "MAP",
+            "top_k": top_k,
+            "tie_rule": TIE_RULE,
+            "value": value,
+        }
+        for attack, value in values.items()
+    ]
+
+
+def result_value(card: dict, *, defense: str, attack: str) -> float:
+    """Return the value of one row of a card.
+
+    Raises:
+        KeyError: the card has no such row.
+    """
+    for row in card["results"]:
+        if row["defense"] == defense and row["attack"] == attack:
+            return row["value"]
+    raise KeyError(f"The card has no result for defense={defense!r} under attack={attack!r}.")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
+def machine() -> dict[str, str | int]:
+    """Return what ran the work: system, processor architecture, number of cores."""
+    return {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
+
+
+def peak_rss_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB of 2^20 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,84 @@
+"""The encoder: images in, codes out."""
+
+import keras
+import tensorflow as tf
+
+from saat_tf.backbones import backbone_spec
+from saat_tf.codes import pack_codes
+from saat_tf.layers import HashHead, PixelNormalization
+
+
+@keras.saving.register_keras_serializable(package="saat_tf")
+class HashingModel(keras.Model):
+    """A deep hashing model: h(x; alpha) = tanh(alpha z(x)), hash code sign(z(x)).
+
+    Pixel normalisation is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
+    is trained is the matter of `HashingTraining` and `SAAT`, which hold one.
+
+    Args:
+        backbone: a name in `saat_tf.backbones.BACKBONES`.
+        code_length: K, the number of bits.
+        image_size: side of the square input in pixels.
+
+    Returns:
+        Called on images float32 (B, S, S, 3): relaxed codes, float32 (B, K) in [-1, 1].
+
+    Raises:
+        ValueError: unknown backbone, or an image size or code length that cannot be.
+
+    Example:
+        >>> model = HashingModel("small_cnn", code_length=16, image_size=32)
+        >>> model.encode(tf.zeros((2, 32, 32, 3))).shape
+        TensorShape([2, 2])
+    """
+
+    def __init__(self, backbone: str, code_length: int, image_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone_name = backbone
+        self.code_length = code_length
+        self.image_size = image_size
+        spec = backbone_spec(backbone)
+        self.pixel_normalization = PixelNormalization(spec.mean, spec.std, name="pixel_normalization")
+        self.backbone = spec.build(image_size)
+        self.hash_head = HashHead(code_length, name="hash_head")
+        self.hash_head.build(self.backbone.output_shape)
+        self.built = True
+
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return z: images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K)."""
+        return self.hash_head.logits(self._features(images, training))
+
+    def call(self, images: tf.Tensor, alpha: float | tf.Tensor = 1.0, training: bool = False) -> tf.Tensor:
+        """Return h = tanh(alpha z): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K) in [-1, 1]."""
+        return self.hash_head(self._features(images, training), alpha=alpha)
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8), most significant bit first.
+
+        Raises:
+            ValueError: the images are not floats of the model's size, or K is not a multiple of 8.
+        """
+        images = tf.convert_to_tensor(images)
+        expected = (self.image_size, self.image_size, 3)
+        if images.shape[1:] != expected or not images.dtype.is_floating:
+            raise ValueError(
+                f"`images` must be floats in [0, 1] of shape (batch, {', '.join(map(str, expected))}). Received: "
+                f"{images.dtype.name} of shape {tuple(images.shape)}. Divide uint8 pixels by 255."
+            )
+        return self._encode(images)
+
+    @tf.function(reduce_retracing=True)
+    def _encode(self, images: tf.Tensor) -> tf.Tensor:
+        return pack_codes(self.logits(images))
+
+    def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        return self.backbone(self.pixel_normalization(images), training=training)
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "backbone": self.backbone_name,
+            "code_length": self.code_length,
+            "image_size": self.image_size,
+        }

@@ -1,0 +1,44 @@
+"""Plain hashing training: the model that SAAT starts from, and compares with."""
+
+import keras
+import tensorflow as tf
+
+from saat_tf.layers import CodeBank
+from saat_tf.losses import HashingLoss
+from saat_tf.models.hashing_model import HashingModel
+from saat_tf.models.training_model import TrainingModel
+
+
+@keras.saving.register_keras_serializable(package="saat_tf")
+class HashingTraining(TrainingModel):
+    """Train an encoder on a hashing loss, keeping the bank up to date.
+
+    Fit it on a data set of (images, labels, index). `encoder` is what remains.
+
+    Args:
+        encoder: the model to train.
+        code_bank: codes and labels of the training set.
+        hashing_loss: the loss to minimise.
+
+    Example:
+        >>> import numpy as np
+        >>> from saat_tf.losses import DPH
+        >>> encoder = HashingModel("small_cnn", code_length=16, image_size=32)
+        >>> training = HashingTraining(encoder, CodeBank.from_labels(np.eye(4), code_length=16), DPH())
+        >>> training.compile(optimizer="sgd")
+    """
+
+    LOSSES = ("hashing_loss",)
+
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs):
+        super().__init__(encoder, code_bank, hashing_loss, **kwargs)
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
+        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
+        images, labels, index = data
+        with tf.GradientTape() as tape:
+            relaxed_codes = self.encoder(images, training=True)
+            self.code_bank.update(index, relaxed_codes)
+            loss = self.hashing_loss(relaxed_codes, labels, self.code_bank)
+        self.descend(tape, loss)
+        return self.report(hashing_loss=loss)

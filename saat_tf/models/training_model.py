@@ -1,0 +1,80 @@
+"""What the training models share: the encoder, the bank, the loss, their metrics and how they are saved."""
+
+from collections.abc import Iterable
+
+import keras
+import tensorflow as tf
+
+from saat_tf.layers import CodeBank
+from saat_tf.losses import HashingLoss
+from saat_tf.models.hashing_model import HashingModel
+
+
+class TrainingModel(keras.Model):
+    """Base of `HashingTraining` and `SAAT`; a subclass adds `train_step` and names its losses in `LOSSES`.
+
+    Args:
+        encoder: the model to train.
+        code_bank: codes and labels of the training set.
+        hashing_loss: the hashing loss.
+
+    Raises:
+        ValueError: encoder and bank differ in code length.
+    """
+
+    LOSSES: tuple[str, ...] = ()
+
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs):
+        super().__init__(**kwargs)
+        if encoder.code_length != code_bank.code_length:
+            raise ValueError(
+                f"Encoder and code bank must have one code length. Received: {encoder.code_length} and "
+                f"{code_bank.code_length} bits."
+            )
+        self.encoder = encoder
+        self.code_bank = code_bank
+        self.hashing_loss = hashing_loss
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in self.LOSSES}
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the encoder's relaxed codes (B, K)."""
+        return self.encoder(images, training=training)
+
+    def fill_bank(self, dataset: Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> None:
+        """Set the bank to the encoder's codes, in inference mode, of a data set of (images, labels, index)."""
+        relax = tf.function(lambda images: self.encoder(images, training=False), reduce_retracing=True)
+        for images, _, index in dataset:
+            self.code_bank.update(index, relax(images))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The mean of each loss over the epoch."""
+        return list(self.loss_means.values())
+
+    def descend(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+        """Apply one step of the optimizer. Replicas' gradients are summed, hence each counts for its share."""
+        share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
+        slope = self.optimizer.scale_loss(tf.constant(share))
+        variables = self.encoder.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables, output_gradients=slope), variables)
+
+    def report(self, **losses: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Add this step's losses to their means and return the means."""
+        for name, value in losses.items():
+            self.loss_means[name].update_state(value)
+        return {name: mean.result() for name, mean in self.loss_means.items()}
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        parts = {"encoder": self.encoder, "code_bank": self.code_bank, "hashing_loss": self.hashing_loss}
+        return {
+            **super().get_config(),
+            **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "TrainingModel":
+        """Rebuild the model with its parts."""
+        parts = ("encoder", "code_bank", "hashing_loss")
+        return cls(**{k: keras.saving.deserialize_keras_object(v) if k in parts else v for k, v in config.items()})
