@@ -26,7 +26,7 @@ class ThreatModel:
 
     epsilon: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
             raise ValueError(
                 f"epsilon must be in [0, 1] (0 to 255 in units of 1/255). Received: {self.epsilon} "

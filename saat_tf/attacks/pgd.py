@@ -45,7 +45,7 @@ class PGD:
     num_steps: int
     schedule: Callable[[int], list[float]] = constant_alphas
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.step_size <= 1:
             raise ValueError(f"`step_size` must be in (0, 1] (pixels of [0, 1]). Received: {self.step_size}.")
         if self.num_steps < 1:

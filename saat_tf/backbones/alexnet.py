@@ -3,7 +3,6 @@
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 # 62 pixels leave nothing for the third pooling: (62 + 4 - 11) // 4 + 1 = 14, then 6, then 2, which is below 3.
@@ -46,10 +45,12 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         _, height, width, _ = images.shape
         if (height, width) == (self.side, self.side):
             return images
-        rows = tf.constant(_cell_weights(height, self.side), images.dtype)  # (side, H)
-        columns = tf.constant(_cell_weights(width, self.side), images.dtype)  # (side, W)
-        pooled = tf.einsum("ih,bhwc->biwc", rows, images)  # (B, H, W, C) -> (B, side, W, C)
-        return tf.einsum("jw,biwc->bijc", columns, pooled)  # (B, side, W, C) -> (B, side, side, C)
+        # Slices and means rather than a product with a matrix of weights: TFLite cannot allocate that product's
+        # reshapes when the batch size is unknown.
+        rows = [tf.reduce_mean(images[:, a:b], axis=1, keepdims=True) for a, b in _cells(height, self.side)]
+        pooled = tf.concat(rows, axis=1)  # (B, H, W, C) -> (B, side, W, C)
+        columns = [tf.reduce_mean(pooled[:, :, a:b], axis=2, keepdims=True) for a, b in _cells(width, self.side)]
+        return tf.concat(columns, axis=2)  # (B, side, W, C) -> (B, side, side, C)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -116,10 +117,6 @@ def _conv(
     )(x)
 
 
-def _cell_weights(length: int, cells: int) -> np.ndarray:
-    """Return the matrix (cells, length) that averages `length` places into `cells`."""
-    weights = np.zeros((cells, length), np.float32)
-    for cell in range(cells):
-        start, end = cell * length // cells, math.ceil((cell + 1) * length / cells)
-        weights[cell, start:end] = 1.0 / (end - start)
-    return weights
+def _cells(length: int, count: int) -> list[tuple[int, int]]:
+    """Return where each of `count` cells over `length` places starts and, exclusively, ends."""
+    return [(cell * length // count, math.ceil((cell + 1) * length / count)) for cell in range(count)]

@@ -29,7 +29,12 @@ def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
         for repeat in range(2):
             stride = 2 if repeat == 0 else 1
             x = keras.layers.Conv2D(
-                width, 3, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal",
+                width,
+                3,
+                strides=stride,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
                 name=f"stage{stage}_conv{repeat}",
             )(x)
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_norm{repeat}")(x)

@@ -17,10 +17,12 @@ class Split:
     Args:
         labels: float32 (N, C) of 0/1.
         load: scalar int64 index -> image, float32 (S, S, 3) in [0, 1]; runs inside tf.data.
+        cache: keep the images in memory, 12 S^2 bytes each, once an epoch of training has loaded them.
     """
 
     labels: np.ndarray
     load: Callable[[tf.Tensor], tf.Tensor]
+    cache: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,27 +45,28 @@ def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(labels, lambda index: tf.gather(tensor, index))
 
 
-def file_split(images: ImageList, image_size: int, resize_size: int) -> Split:
+def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
     """Make a split of image files, decoded by `decode_image`."""
     paths = tf.constant([str(path) for path in images.paths])
-    return Split(
-        images.labels, lambda index: decode_image(tf.io.read_file(tf.gather(paths, index)), image_size, resize_size)
-    )
+
+    def load(index: tf.Tensor) -> tf.Tensor:
+        return decode_image(tf.io.read_file(tf.gather(paths, index)), image_size, resize_size)
+
+    return Split(images.labels, load, cache)
 
 
-def training_batches(split: Split, batch_size: int, *, seed: int, cache: bool = False) -> tf.data.Dataset:
+def training_batches(split: Split, batch_size: int, *, seed: int) -> tf.data.Dataset:
     """Batch a split in an order that `seed` decides and that is new in every epoch.
 
     Args:
         split: the items.
         batch_size: images a batch; the last one of an epoch may hold fewer.
         seed: seed of the order.
-        cache: keep decoded images in memory, 12 S^2 bytes each, from the first epoch on.
 
     Returns:
         Data set of (images float32 (B, S, S, 3) in [0, 1], labels float32 (B, C), index int64 (B,)).
     """
-    if cache:
+    if split.cache:
         return _batches(_examples(split, _indices(split)).cache().shuffle(len(split), seed=seed), batch_size)
     return _batches(_examples(split, _indices(split).shuffle(len(split), seed=seed)), batch_size)
 

@@ -6,10 +6,11 @@ import platform
 import resource
 import sys
 
+import saat_tf
 from saat_tf.evaluation.evaluate import RetrievalReport
 from saat_tf.metrics import TIE_RULE
 
-PACKAGES = ("saat-tf", "tensorflow", "keras", "numpy")
+PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 def results(report: RetrievalReport, *, defense: str, top_k: int) -> list[dict]:
@@ -51,7 +52,8 @@ def result_value(card: dict, *, defense: str, attack: str) -> float:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"saat_tf": saat_tf.__version__, "python": platform.python_version(), **packages}
 
 
 def machine() -> dict[str, str | int]:

@@ -48,7 +48,9 @@ def plot_maps(card: dict, path: Path) -> None:
         places = np.arange(len(defenses)) + 0.26 * (offset - 1)
         bars = axes.bar(places, values, width=0.24, label=label, color=color)
         axes.bar_label(bars, fmt="%.3f", fontsize=8)
-    axes.axhline(card["chance_map"], color="black", linestyle="--", linewidth=1, label=f"chance {card['chance_map']:.3f}")
+    axes.axhline(
+        card["chance_map"], color="black", linestyle="--", linewidth=1, label=f"chance {card['chance_map']:.3f}"
+    )
     axes.set_xticks(range(len(defenses)), defenses.values())
     axes.set(ylim=(0, 1.05), ylabel=f"MAP@{card['results'][0]['top_k']}")
     axes.set_title(f"{card['dataset']}, {card['code_length']} bits, epsilon {card['epsilon_255']:g}/255", fontsize=10)
@@ -56,7 +58,9 @@ def plot_maps(card: dict, path: Path) -> None:
     _save(figure, path)
 
 
-def attacked_queries(model: str, report: RetrievalReport, data: RetrievalData, chosen: list[int]) -> list[AttackedQuery]:
+def attacked_queries(
+    model: str, report: RetrievalReport, data: RetrievalData, chosen: list[int]
+) -> list[AttackedQuery]:
     """Look up what `plot_queries` shows of the queries `chosen`, whose adversarial images the report has kept."""
     queries = []
     for i in chosen:

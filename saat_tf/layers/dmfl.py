@@ -27,7 +27,7 @@ class DMFL(keras.layers.Layer):
         [-1.0, -1.0, -1.0]
     """
 
-    def __init__(self, code_bank: CodeBank, **kwargs):
+    def __init__(self, code_bank: CodeBank, **kwargs) -> None:
         super().__init__(trainable=False, **kwargs)
         self.code_bank = code_bank
 

@@ -25,7 +25,7 @@ class HashHead(keras.layers.Layer):
         TensorShape([2, 16])
     """
 
-    def __init__(self, code_length: int, **kwargs):
+    def __init__(self, code_length: int, **kwargs) -> None:
         super().__init__(**kwargs)
         if code_length < 1:
             raise ValueError(f"`code_length` must be at least 1 bit. Received: {code_length}.")

@@ -27,7 +27,7 @@ class PixelNormalization(keras.layers.Layer):
         [2.0, 2.0, 2.0]
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs) -> None:
         super().__init__(trainable=False, **kwargs)
         if min(std) <= 0:
             raise ValueError(f"`std` must be positive in every channel. Received: {list(std)}.")

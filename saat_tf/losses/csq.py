@@ -93,7 +93,7 @@ class CSQ(HashingLoss):
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval", CVPR 2020.
     """
 
-    def __init__(self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0):
+    def __init__(self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0) -> None:
         self.num_classes = num_classes
         self.code_length = code_length
         self.quantization = quantization

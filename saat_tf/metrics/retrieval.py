@@ -100,9 +100,7 @@ def mean_average_precision(
     top_k: int | None = None,
 ) -> float:
     """Compute MAP@k, the mean of `average_precisions` over the queries."""
-    return float(
-        average_precisions(query_codes, database_codes, query_labels, database_labels, top_k=top_k).mean()
-    )
+    return float(average_precisions(query_codes, database_codes, query_labels, database_labels, top_k=top_k).mean())
 
 
 def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
@@ -125,7 +123,6 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
     query_labels = np.asarray(query_labels)
     group = max(1, GROUP_DISTANCES // max(1, len(database_labels)))
     shares = [
-        relevance(query_labels[i : i + group], database_labels).mean(axis=1)
-        for i in range(0, len(query_labels), group)
+        relevance(query_labels[i : i + group], database_labels).mean(axis=1) for i in range(0, len(query_labels), group)
     ]
     return float(np.concatenate(shares).mean())

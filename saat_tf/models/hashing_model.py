@@ -32,7 +32,7 @@ class HashingModel(keras.Model):
         TensorShape([2, 2])
     """
 
-    def __init__(self, backbone: str, code_length: int, image_size: int, **kwargs):
+    def __init__(self, backbone: str, code_length: int, image_size: int, **kwargs) -> None:
         super().__init__(**kwargs)
         self.backbone_name = backbone
         self.code_length = code_length

@@ -30,7 +30,7 @@ class HashingTraining(TrainingModel):
 
     LOSSES = ("hashing_loss",)
 
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs):
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **kwargs)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:

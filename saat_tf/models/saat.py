@@ -70,7 +70,7 @@ class SAAT(TrainingModel):
         inner_training: str = "training",
         seed: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **kwargs)
         if inner_training not in INNER_TRAINING:
             raise ValueError(f"`inner_training` must be one of {INNER_TRAINING}. Received: {inner_training!r}.")

