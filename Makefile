@@ -6,7 +6,7 @@ READY := .venv/ready
 .PHONY: demo test lint figures clean
 
 demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
-	$(BIN)/python -m trainers.scenes
+	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
 
 test: $(READY)  ## the whole suite
 	$(BIN)/python -m pytest

@@ -1,3 +1,11 @@
-"""Adversarially robust deep hashing for image retrieval, in TensorFlow and Keras."""
+"""Adversarially robust deep hashing for image retrieval, in TensorFlow and Keras.
+
+Importing this package makes its models and layers known to Keras, so that `keras.saving.load_model` finds them.
+"""
 
 __version__ = "0.1.0"
+
+from saat_tf.layers import DMFL, CodeBank
+from saat_tf.models import SAAT, HashingModel, HashingTraining
+
+__all__ = ["DMFL", "SAAT", "CodeBank", "HashingModel", "HashingTraining"]

@@ -30,8 +30,10 @@ class CodeBank(keras.layers.Layer):
         [0.0, 0.0, 8.0]
     """
 
-    def __init__(self, num_items: int, num_label_sets: int, num_classes: int, code_length: int, **kwargs) -> None:
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+    def __init__(
+        self, num_items: int, num_label_sets: int, num_classes: int, code_length: int, dtype: str = "float32", **kwargs
+    ) -> None:
+        super().__init__(dtype=dtype, **kwargs)
         self.num_items = num_items
         self.num_label_sets = num_label_sets
         self.num_classes = num_classes

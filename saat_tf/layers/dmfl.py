@@ -28,7 +28,7 @@ class DMFL(keras.layers.Layer):
     """
 
     def __init__(self, code_bank: CodeBank, **kwargs) -> None:
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.code_bank = code_bank
 
     @tf.function(reduce_retracing=True)

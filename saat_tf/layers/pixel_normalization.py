@@ -28,7 +28,7 @@ class PixelNormalization(keras.layers.Layer):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs) -> None:
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         if min(std) <= 0:
             raise ValueError(f"`std` must be positive in every channel. Received: {list(std)}.")
         self.mean = list(mean)

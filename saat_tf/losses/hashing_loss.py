@@ -27,3 +27,8 @@ class HashingLoss(abc.ABC):
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
         return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "HashingLoss":
+        """Rebuild the loss from `get_config`."""
+        return cls(**config)
