@@ -106,7 +106,8 @@ def plot_queries(queries: list[AttackedQuery], epsilon: float, path: Path) -> No
         difference = (query.adversarial_image - query.image) / max(2 * epsilon, 1e-9) + 0.5
         for axes, image in zip(row, (query.image, query.adversarial_image, difference), strict=False):
             axes.imshow(np.clip(image, 0, 1))
-        row[0].text(0, 1.04, query.title, transform=row[0].transAxes, fontsize=7, va="bottom")
+        title = row[0].text(0, 1.04, query.title, transform=row[0].transAxes, fontsize=7, va="bottom")
+        title.set_in_layout(False)  # it may run over the next columns without pushing them away
         for axes, (image, relevant) in zip(row[4 : 4 + SHOWN_RESULTS], query.before, strict=False):
             _show_framed(axes, image, relevant)
         for axes, (image, relevant) in zip(row[5 + SHOWN_RESULTS :], query.after, strict=False):
