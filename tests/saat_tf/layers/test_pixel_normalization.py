@@ -1,0 +1,65 @@
+"""Normalisation of pixels inside the model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from saat_tf.layers import PixelNormalization
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).random((2, 4, 5, 3), np.float32)
+
+
+def by_hand(images):
+    result = np.empty(images.shape)
+    for channel in range(3):
+        result[..., channel] = (images[..., channel].astype(np.float64) - MEAN[channel]) / STD[channel]
+    return result
+
+
+def test_each_channel_has_its_mean_and_its_deviation_eagerly_and_in_a_graph(images):
+    layer = PixelNormalization(MEAN, STD)
+    traced = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for function in (layer, traced):
+        result = function(tf.constant(images))
+        assert result.dtype == tf.float32
+        np.testing.assert_allclose(result.numpy(), by_hand(images), atol=1e-5)
+
+
+def test_the_mean_becomes_zero_and_one_deviation_more_becomes_one():
+    pixels = np.float32([MEAN, np.add(MEAN, STD)]).reshape(1, 1, 2, 3)
+    result = PixelNormalization(MEAN, STD)(pixels).numpy().reshape(2, 3)
+    np.testing.assert_allclose(result, [[0, 0, 0], [1, 1, 1]], atol=1e-6)
+
+
+def test_the_slope_is_one_over_the_deviation(images):
+    layer, pixels = PixelNormalization(MEAN, STD), tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        value = tf.reduce_sum(layer(pixels))
+    np.testing.assert_allclose(tape.gradient(value, pixels).numpy(), np.ones_like(images) / STD, rtol=1e-6)
+
+
+def test_it_has_no_weights(images):
+    layer = PixelNormalization(MEAN, STD)
+    layer(images)
+    assert layer.weights == []
+
+
+@pytest.mark.parametrize("std", [[0.2, 0.0, 0.2], [0.2, 0.2, -0.1]])
+def test_a_deviation_that_is_not_positive_is_refused(std):
+    with pytest.raises(ValueError, match="must be positive in every channel"):
+        PixelNormalization(MEAN, std)
+
+
+@pytest.mark.parametrize("sequence", [list, tuple])
+def test_it_comes_back_from_its_configuration(images, sequence):
+    layer = PixelNormalization(sequence(MEAN), sequence(STD))
+    other = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(other) is PixelNormalization
+    np.testing.assert_array_equal(other(images).numpy(), layer(images).numpy())
