@@ -44,4 +44,4 @@ class DMFL(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "DMFL":
         """Rebuild the layer with its bank."""
-        return cls(keras.saving.deserialize_keras_object(config.pop("code_bank")), **config)
+        return cls(**{**config, "code_bank": keras.saving.deserialize_keras_object(config["code_bank"])})
