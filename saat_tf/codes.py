@@ -48,13 +48,15 @@ def pack_codes(values: tf.Tensor) -> tf.Tensor:
         uint8 tensor (B, K / 8).
 
     Raises:
-        ValueError: K is not a positive multiple of 8.
+        ValueError: K is unknown or not a positive multiple of 8, or there are not two dimensions.
 
     Example:
         >>> pack_codes(tf.constant([[1.0, -1, -1, -1, -1, -1, -1, 1]])).numpy().tolist()
         [[129]]
     """
     values = tf.convert_to_tensor(values)
+    if values.shape.rank != 2 or values.shape[-1] is None:
+        raise ValueError(f"`values` must be (batch, bits) with a known number of bits. Received: {values.shape}.")
     code_length = values.shape[-1]
     check_packable(code_length)
     bits = tf.cast(values >= 0, tf.int32)

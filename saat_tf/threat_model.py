@@ -49,10 +49,15 @@ class ThreatModel:
         return self.project(images + noise, images)
 
     def verify(self, adversarial_images: np.ndarray, images: np.ndarray) -> None:
-        """Raise `ValueError` if any returned image is not finite, leaves the ball, or leaves [0, 1]."""
+        """Raise `ValueError` if a returned image is missing or not finite, leaves the ball, or leaves [0, 1]."""
         adversarial_images, images = np.asarray(adversarial_images), np.asarray(images)
-        if not np.isfinite(adversarial_images).all():
-            raise ValueError("The attack returned pixels that are not finite. Look for NaN weights or NaN images.")
+        if adversarial_images.shape != images.shape:
+            raise ValueError(
+                f"The attack must return one image for each. Received: shape {adversarial_images.shape} for images of "
+                f"shape {images.shape}."
+            )
+        if not (np.isfinite(adversarial_images).all() and np.isfinite(images).all()):
+            raise ValueError("Images or what the attack returned are not finite. Look for NaN weights or NaN pixels.")
         reach = float(np.abs(adversarial_images - images).max(initial=0.0))
         if reach > self.epsilon + ROUNDING:
             raise ValueError(f"The attack left its ball: |x' - x| reaches {reach:.6f}, allowed is {self.epsilon:.6f}.")

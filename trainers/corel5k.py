@@ -35,10 +35,10 @@ class Corel5kRecipe(FileRecipe):
     cache: bool = True
     hashing_loss: Literal["dph", "csq"] = "csq"
     optimizer: Literal["sgd", "adam"] = "adam"
-    pretrain_epochs: int = 12
-    epochs: int = 6
-    pretrain_learning_rate: float = 5e-4
-    learning_rate: float = 5e-4
+    pretrain_epochs: int = 24
+    epochs: int = 12
+    pretrain_learning_rate: float = 1e-3
+    learning_rate: float = 1e-3
     inner_training: Literal["training", "inference"] = "inference"
 
 

@@ -18,8 +18,9 @@ class PGD:
 
         x_0 = a uniform point of the ball;   x_{t+1} = project( x_t + step_size * sign( grad_x J(h(x_t; alpha_t), t) ) )
 
-    The gradient is taken with respect to pixels alone: weight gradients are never computed. Nothing of the model
-    changes as long as `relax` changes nothing.
+    The gradient is taken with respect to pixels alone. In a graph (`tf.function`, `fit`) no weight gradient is
+    computed; run eagerly, TensorFlow computes a convolution's anyway and drops it. Nothing of the model changes as
+    long as `relax` changes nothing.
 
     Args:
         threat_model: ball and pixel range.

@@ -24,6 +24,8 @@ def draw_target_labels(query_labels: np.ndarray, database_labels: np.ndarray, *,
     query_labels = np.asarray(query_labels, np.float32)
     label_sets = np.unique(np.asarray(database_labels, np.float32), axis=0)
     label_sets = label_sets[label_sets.any(axis=1)]
+    if not len(label_sets):
+        raise ValueError("The database has no image with a label, so there is no target to draw.")
     rng = np.random.default_rng(seed)
     targets = np.empty_like(query_labels)
     for i, labels in enumerate(query_labels):

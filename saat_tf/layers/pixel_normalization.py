@@ -20,7 +20,7 @@ class PixelNormalization(keras.layers.Layer):
         float tensor (B, H, W, 3), of any range.
 
     Raises:
-        ValueError: a value of `std` is not positive.
+        ValueError: there are not three values each, or one of `std` is not positive.
 
     Example:
         >>> PixelNormalization([0.5] * 3, [0.25] * 3)(tf.ones((1, 1, 1, 3))).numpy().ravel().tolist()
@@ -29,8 +29,11 @@ class PixelNormalization(keras.layers.Layer):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs) -> None:
         super().__init__(**kwargs)
-        if min(std) <= 0:
-            raise ValueError(f"`std` must be positive in every channel. Received: {list(std)}.")
+        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+            raise ValueError(
+                "`mean` and `std` must have three values each, those of `std` positive. Received: "
+                f"{list(mean)} and {list(std)}."
+            )
         self.mean = list(mean)
         self.std = list(std)
 

@@ -20,11 +20,20 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
     Returns:
         bool (Q, N).
 
+    Raises:
+        ValueError: the two differ in width.
+
     Example:
         >>> relevance([[1, 0]], [[1, 1], [0, 1]]).tolist()
         [[True, False]]
     """
-    return np.asarray(query_labels, np.float32) @ np.asarray(database_labels, np.float32).T > 0
+    query_labels, database_labels = np.asarray(query_labels, np.float32), np.asarray(database_labels, np.float32)
+    if query_labels.shape[1] != database_labels.shape[1]:
+        raise ValueError(
+            f"Label rows of queries and database must have one width. Received: {query_labels.shape[1]} and "
+            f"{database_labels.shape[1]} columns."
+        )
+    return query_labels @ database_labels.T > 0
 
 
 def average_precisions(
@@ -116,12 +125,19 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
     Returns:
         float in [0, 1].
 
+    Raises:
+        ValueError: there are no queries, or the database is empty.
+
     Example:
         >>> chance_map([[1, 0]], [[1, 1], [0, 1]])
         0.5
     """
     query_labels = np.asarray(query_labels)
-    group = max(1, GROUP_DISTANCES // max(1, len(database_labels)))
+    if not len(query_labels) or not len(database_labels):
+        raise ValueError(
+            f"Chance needs queries and a database. Received: {len(query_labels)} and {len(database_labels)}."
+        )
+    group = max(1, GROUP_DISTANCES // len(database_labels))
     shares = [
         relevance(query_labels[i : i + group], database_labels).mean(axis=1) for i in range(0, len(query_labels), group)
     ]

@@ -124,3 +124,15 @@ def test_one_pixel_outside_the_ball_is_found(step):
     adversarial_images[1, 2, 2, 2] += np.float32(step)
     with pytest.raises(ValueError, match=r"left its ball.*allowed is 0\.031373"):
         ThreatModel(EPSILON).verify(adversarial_images, images)
+
+
+def test_an_attack_that_returns_too_few_images_is_found_out():
+    images = np.full((5, 2, 2, 3), 0.5, np.float32)
+    with pytest.raises(ValueError, match="one image for each"):
+        ThreatModel.from_255(8).verify(images[:1], images)
+
+
+def test_clean_images_that_are_not_finite_are_found_out():
+    images = np.full((1, 2, 2, 3), 0.5, np.float32)
+    with pytest.raises(ValueError, match="not finite"):
+        ThreatModel.from_255(8).verify(images, images * np.nan)

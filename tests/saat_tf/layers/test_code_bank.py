@@ -250,3 +250,10 @@ def test_each_of_two_replicas_gets_the_rows_of_both(sizes):
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.splitlines()[-1] == "every row in both copies"
+
+
+def test_one_serialized_dmfl_layer_can_be_rebuilt_twice():
+    bank = CodeBank.from_labels(np.eye(3, dtype=np.float32), 8)
+    serialized = keras.saving.serialize_keras_object(DMFL(bank))
+    rebuilt = [keras.saving.deserialize_keras_object(serialized) for _ in range(2)]
+    assert [layer.code_bank.code_length for layer in rebuilt] == [8, 8]

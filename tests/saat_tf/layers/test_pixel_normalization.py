@@ -63,3 +63,11 @@ def test_it_comes_back_from_its_configuration(images, sequence):
     other = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(other) is PixelNormalization
     np.testing.assert_array_equal(other(images).numpy(), layer(images).numpy())
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.5], [0.25]), ([0.5] * 3, [0.25, float("nan"), 0.25]), ([0.5] * 2, [0.25] * 3)]
+)
+def test_anything_but_three_values_and_positive_spreads_is_refused(mean, std):
+    with pytest.raises(ValueError, match="three values"):
+        PixelNormalization(mean, std)

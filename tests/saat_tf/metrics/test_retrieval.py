@@ -198,3 +198,14 @@ def test_chance_on_flickr_25k_is_that_of_the_official_label_lists():
     assert expected == pytest.approx(0.53, abs=0.01)
     result = chance_map(np.array(query_rows, np.float32), np.array(database_rows, np.float32))
     assert result == pytest.approx(expected, abs=1e-12)
+
+
+def test_chance_needs_queries_and_a_database():
+    for queries, database in ((np.zeros((0, 2)), np.ones((1, 2))), (np.ones((1, 2)), np.zeros((0, 2)))):
+        with pytest.raises(ValueError, match="queries and a database"):
+            chance_map(queries, database)
+
+
+def test_labels_of_different_widths_are_refused():
+    with pytest.raises(ValueError, match="one width"):
+        relevance(np.ones((1, 2)), np.ones((1, 3)))
