@@ -70,10 +70,17 @@ def check_recipe(recipe: Recipe) -> PGD:
         step_size=from_255(EVALUATION_STEP_255),
         num_steps=recipe.attack_steps,
     )
-    from_255(recipe.step_255)
+    if from_255(recipe.step_255) == 0:
+        raise ValueError(f"--step-255 must be above 0. Received: {recipe.step_255}.")
     for option in ("image_size", "batch_size", "pretrain_epochs", "epochs", "num_steps", "top_k"):
         if getattr(recipe, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} must be at least 1. Received: {getattr(recipe, option)}.")
+    for option in ("pretrain_learning_rate", "learning_rate"):
+        if not getattr(recipe, option) > 0:
+            raise ValueError(f"--{option.replace('_', '-')} must be above 0. Received: {getattr(recipe, option)}.")
+    for option in ("adversarial_weight", "quantization_weight"):
+        if not getattr(recipe, option) >= 0:
+            raise ValueError(f"--{option.replace('_', '-')} must be at least 0. Received: {getattr(recipe, option)}.")
     if recipe.limit_train is not None and recipe.limit_train < 1:
         raise ValueError(f"--limit-train must be at least 1. Received: {recipe.limit_train}.")
     if recipe.pretrained and recipe.backbone != "efficientnet_lite0":
