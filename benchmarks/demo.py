@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from saat_tf.evaluation import result_value
 
 
 def main() -> None:
-    """Run the demo in a process of its own and print what README states."""
-    with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "demo"
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "trainers.scenes", "--run-dir", str(run_dir)], check=True)
-        seconds = time.perf_counter() - started
-        card = json.loads((run_dir / "card.json").read_text())
+    """Run the demo in a process of its own, keep its run folder, and print what README states."""
+    run_dir = Path("runs") / f"benchmark-demo-{time.strftime('%Y%m%d-%H%M%S')}"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "trainers.scenes", "--run-dir", str(run_dir)], check=True)
+    seconds = time.perf_counter() - started
+    card = json.loads((run_dir / "card.json").read_text())
     clean = result_value(card, defense="none", attack="none")
     attacked = result_value(card, defense="none", attack="mainstay")
     robust = result_value(card, defense="saat", attack="mainstay")
