@@ -102,26 +102,32 @@ def test_the_cut_is_as_far_from_both_ends(size):
     long_axis[:16, :, 0] = long_axis[-16:, :, 0] = 255
     pixels[size[1] // 2 - 4 : size[1] // 2 + 4, size[0] // 2 - 4 : size[0] // 2 + 4] = 255
     found = decode(encoded(Image.fromarray(pixels)), 20, 20)
-    np.testing.assert_array_equal(found[8:12, 8:12], np.ones((4, 4, 3)))
-    np.testing.assert_array_equal(found[..., 0], found[..., 1])
+    # Antialiasing blends the square's edge over one pixel of the result to either side.
+    np.testing.assert_allclose(found[9:11, 9:11], np.ones((2, 2, 3)), atol=1e-6)
+    assert found[:7].max() == found[13:].max() == found[:, :7].max() == found[:, 13:].max() == 0
     for flip in (found[::-1], found[:, ::-1]):
         np.testing.assert_allclose(flip, found, atol=1e-5)
 
 
-def test_a_grey_jpeg_has_three_equal_channels():
+# TensorFlow's default inverse transform of JPEG blocks is libjpeg's fast one, PIL's the accurate one. At quality 95
+# they were seen to differ by 1 to 2 levels on average and by 11 at most.
+JPEG_MEAN, JPEG_MAX = 2.5 / 255, 14 / 255
+
+
+def test_a_grey_jpeg_has_three_equal_channels_near_pils():
     contents = encoded(random_image(16, 16, "L"), "JPEG", quality=95)
     found = decode(contents, 16, 16)
-    for channel in range(3):
-        np.testing.assert_allclose(
-            found[..., channel], np.asarray(Image.open(io.BytesIO(contents)), np.float32) / 255, atol=PIL_ROUNDING
-        )
+    np.testing.assert_array_equal(found[..., 0], found[..., 1])
+    np.testing.assert_array_equal(found[..., 0], found[..., 2])
+    difference = np.abs(found[..., 0] - np.asarray(Image.open(io.BytesIO(contents)), np.float32) / 255)
+    assert difference.mean() < JPEG_MEAN and difference.max() < JPEG_MAX
 
 
-def test_a_colour_jpeg_is_pils_to_three_levels():
-    # Decoders of JPEG may differ in how they interpolate the colour channels and round.
-    contents = encoded(smooth_image(24, 24), "JPEG", quality=95, subsampling=0)
+def test_a_colour_jpeg_is_near_pils():
+    contents = encoded(smooth_image(24, 24), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), np.float32) / 255
-    np.testing.assert_allclose(decode(contents, 24, 24), expected, atol=3 / 255, rtol=0)
+    difference = np.abs(decode(contents, 24, 24) - expected)
+    assert difference.mean() < JPEG_MEAN and difference.max() < JPEG_MAX
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L"])
@@ -149,14 +155,23 @@ def test_a_graph_gives_what_eager_calls_give():
     np.testing.assert_allclose(in_graph, decode(contents, 12, 16), atol=1e-6)
 
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_header(width, height):
-    """A PNG file of the given size by its header, whose data is one row of nothing."""
+    """A PNG file of the given size by its header, whose data are those of no row."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return PNG_SIGNATURE + header + png_chunk(b"IDAT", zlib.compress(b"\0")) + png_chunk(b"IEND", b"")
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+def dds_of_unknown_pixels():
+    contents = bytearray(encoded(random_image(8, 8), "DDS"))
+    contents[80:84] = struct.pack("<I", 128)  # the flags of its pixel format
+    return bytes(contents)
 
 
 def png_with_a_text_bomb():
@@ -177,7 +192,10 @@ BAD = {
     "WebP": encoded(random_image(8, 8), "WEBP"),
     "bomb": png_header(60_000, 60_000),
     "bomb that PIL opens with a warning": png_header(10_000, 10_000),
-    "text bomb": png_with_a_text_bomb(),
+    "PNG with a short header": PNG_SIGNATURE + png_chunk(b"IHDR", bytes(5)),
+    "text that begins as a PPM does": b"P5 is how this text begins\n",
+    "DDS of unknown pixels": dds_of_unknown_pixels(),
+    "PNG with a text bomb": png_with_a_text_bomb(),
 }
 
 

