@@ -6,6 +6,9 @@ from saat_tf.data import DataError, ImageLists, RetrievalData, check_images, fil
 from trainers.console import track
 from trainers.recipe import FileRecipe
 
+# Images are resized to image_size / crop_fraction before the cut, and the memory for that is bounded.
+MIN_CROP_FRACTION = 0.25
+
 
 def load_files(recipe: FileRecipe, name: str, how_to_get: str) -> RetrievalData:
     """Read and check the recipe's data folder.
@@ -22,8 +25,8 @@ def load_files(recipe: FileRecipe, name: str, how_to_get: str) -> RetrievalData:
         raise DataError(f"{name} needs images.\n{how_to_get}")
     if not recipe.data_dir.is_dir():
         raise DataError(f"--data-dir {recipe.data_dir} is no folder.\n{how_to_get}")
-    if not 0 < recipe.crop_fraction <= 1:
-        raise DataError(f"--crop-fraction must be in (0, 1]. Received: {recipe.crop_fraction}.")
+    if not MIN_CROP_FRACTION <= recipe.crop_fraction <= 1:
+        raise DataError(f"--crop-fraction must be in [{MIN_CROP_FRACTION}, 1]. Received: {recipe.crop_fraction}.")
     lists = read_image_lists(recipe.data_dir, num_classes=recipe.num_labels)
     check_images(lists, track)
     train = lists.train.take(range(len(lists.train.paths))[: recipe.limit_train])
@@ -43,7 +46,12 @@ def _class_names(data_dir: Path, lists: ImageLists) -> list[str]:
     file = data_dir / "classes.txt"
     if not file.is_file():
         return [f"label {column}" for column in range(num_classes)]
-    names = file.read_text(encoding="utf-8").split("\n")[:num_classes]
+    try:
+        names = file.read_text(encoding="utf-8-sig").splitlines()[:num_classes]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
     if len(names) < num_classes or not all(names):
         raise DataError(f"{file}: expected {num_classes} class names, one a line, as the label rows have columns.")
     return names

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import keras
 
 from saat_tf.attacks import PGD, mainstay_attack
-from saat_tf.codes import check_packable
+from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import (
     attacked_queries,
@@ -33,6 +34,20 @@ from trainers.training import EVALUATION_BATCH, build_encoder, pretrain, train_a
 USAGE_ERROR = 2
 EVALUATION_STEP_255 = 1
 SHOWN_QUERIES = 3
+AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
+ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
+NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, "at least 0 and finite")
+OPTION_RANGES = {
+    **dict.fromkeys(("image_size", "batch_size", "pretrain_epochs", "epochs", "num_steps"), AT_LEAST_ONE),
+    **dict.fromkeys(("attack_steps", "top_k"), AT_LEAST_ONE),
+    **dict.fromkeys(("pretrain_learning_rate", "learning_rate"), ABOVE_ZERO),
+    **dict.fromkeys(("adversarial_weight", "quantization_weight"), NOT_NEGATIVE),
+    "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
+    "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
+    "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
+    "limit_train": (lambda value: value is None or value >= 1, "at least 1"),
+    "seed": (lambda value: 0 <= value < 2**31, "in [0, 2^31)"),
+}
 
 
 def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
@@ -64,31 +79,20 @@ def check_recipe(recipe: Recipe) -> PGD:
     Raises:
         ValueError: an option is out of its range; the message names it.
     """
-    check_packable(recipe.bits)
-    attack = mainstay_attack(
-        ThreatModel.from_255(recipe.epsilon_255),
-        step_size=from_255(EVALUATION_STEP_255),
-        num_steps=recipe.attack_steps,
-    )
-    if from_255(recipe.step_255) == 0:
-        raise ValueError(f"--step-255 must be above 0. Received: {recipe.step_255}.")
-    for option in ("image_size", "batch_size", "pretrain_epochs", "epochs", "num_steps", "top_k"):
-        if getattr(recipe, option) < 1:
-            raise ValueError(f"--{option.replace('_', '-')} must be at least 1. Received: {getattr(recipe, option)}.")
-    for option in ("pretrain_learning_rate", "learning_rate"):
-        if not getattr(recipe, option) > 0:
-            raise ValueError(f"--{option.replace('_', '-')} must be above 0. Received: {getattr(recipe, option)}.")
-    for option in ("adversarial_weight", "quantization_weight"):
-        if not getattr(recipe, option) >= 0:
-            raise ValueError(f"--{option.replace('_', '-')} must be at least 0. Received: {getattr(recipe, option)}.")
-    if recipe.limit_train is not None and recipe.limit_train < 1:
-        raise ValueError(f"--limit-train must be at least 1. Received: {recipe.limit_train}.")
+    for option, (fits, expected) in OPTION_RANGES.items():
+        value = getattr(recipe, option)
+        if not fits(value):
+            raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
     if recipe.pretrained and recipe.backbone != "efficientnet_lite0":
         raise ValueError(
             f"--pretrained needs --backbone efficientnet_lite0. Received: {recipe.backbone}. "
             "Add --no-pretrained to train it from random weights."
         )
-    return attack
+    return mainstay_attack(
+        ThreatModel.from_255(recipe.epsilon_255),
+        step_size=from_255(EVALUATION_STEP_255),
+        num_steps=recipe.attack_steps,
+    )
 
 
 def new_run_dir(recipe: Recipe, name: str) -> Path:

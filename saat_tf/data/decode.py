@@ -5,13 +5,15 @@ import os
 from pathlib import Path
 
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from saat_tf.data.list_format import DataError, ImageList, ImageLists
 from saat_tf.progress import Track, silent
 
 # An image that decodes to more than this (600 MB as float32) is refused by its header.
 MAX_PIXELS = 50_000_000
+# Resizing the shorter side stretches the longer one with it; a strip a pixel wide would fill the memory.
+MAX_ASPECT = 20
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 
 
@@ -28,8 +30,7 @@ def decode_image(contents: tf.Tensor, image_size: int, resize_size: int) -> tf.T
     Returns:
         float32 (S, S, 3) in [0, 1].
     """
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+    image = _decode(contents)
     size = tf.cast(tf.shape(image)[:2], tf.float32)
     resized = tf.cast(tf.round(size * resize_size / tf.reduce_min(size)), tf.int32)
     image = tf.image.resize(tf.cast(image, tf.float32), resized, antialias=True)  # (H, W, 3) -> (H', W', 3)
@@ -37,6 +38,18 @@ def decode_image(contents: tf.Tensor, image_size: int, resize_size: int) -> tf.T
     image = tf.image.crop_to_bounding_box(image, top_left[0], top_left[1], image_size, image_size)
     image = tf.ensure_shape(image, (image_size, image_size, 3))
     return tf.clip_by_value(image / 255.0, 0.0, 1.0)
+
+
+def _decode(contents: tf.Tensor) -> tf.Tensor:
+    """Decode to uint8 (H, W, 3). The accurate transform makes JPEG pixels those of PIL; TensorFlow's fast one is off
+    by up to ten levels, as much as an attack.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
 
 
 def check_images(lists: ImageLists, track: Track = silent) -> None:
@@ -47,8 +60,8 @@ def check_images(lists: ImageLists, track: Track = silent) -> None:
         track: shows progress.
 
     Raises:
-        DataError: an image is truncated, is no image, is of another format, or is larger than `MAX_PIXELS`; the
-            message names the list, the line and the file.
+        DataError: an image is truncated, is no image, is of another format, is larger than `MAX_PIXELS` or narrower
+            than `MAX_ASPECT`; the message names the list, the line and the file.
     """
     lines = {}
     for split in (lists.train, lists.database, lists.test):
@@ -68,13 +81,15 @@ def _place(path: Path, split: ImageList) -> str:
 def _fault(path: Path) -> str | None:
     """Say what is wrong with an image file, or None."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            if image.format not in FORMATS:
-                return f"the format is {image.format}, expected one of {', '.join(FORMATS)}."
         if width * height > MAX_PIXELS:
             return f"it has {width} x {height} pixels, at most {MAX_PIXELS:,} are read."
-        tf.io.decode_image(tf.io.read_file(str(path)), channels=3, expand_animations=False)
-    except (OSError, Image.DecompressionBombError, tf.errors.OpError) as error:
-        return f"{str(error).splitlines()[0].rstrip('.')}."
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            return f"it has {width} x {height} pixels, sides of at most {MAX_ASPECT} : 1 are read."
+        _decode(tf.io.read_file(str(path)))
+    except UnidentifiedImageError:
+        return f"it is none of {', '.join(FORMATS)}."
+    except Exception as error:  # a damaged or hostile file makes decoders raise anything
+        return f"{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}."
     return None

@@ -1,6 +1,7 @@
 """The list format of the hashing field: `<split>_img.txt` and `<split>_label.txt` for train, database and test."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,17 +102,21 @@ def _read_split(data_dir: Path, name: str) -> ImageList:
 def _lines(file: Path) -> list[str]:
     """Read the lines of a text file, without blank ones at its end."""
     try:
-        return file.read_text(encoding="utf-8").rstrip().splitlines()
+        return file.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}).") from error
+        raise DataError(
+            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
 
 
 def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:
     width = len(lines[0].split())
+    if not width:
+        raise DataError(f"{file}:1: the row is blank. Each row needs one 0 or 1 for each class.")
     labels = np.zeros((len(lines), width), np.float32)
     for number, line in enumerate(lines, start=1):
         values = line.split()
-        if len(values) != width or width == 0:
+        if len(values) != width:
             raise DataError(
                 f"{file}:{number}: expected {width} values, as line 1 has. Received: {len(values)}. "
                 "Each row needs one 0 or 1 for each class."
@@ -126,18 +131,21 @@ def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:
 def _keep_columns(split: ImageList, num_classes: int, data_dir: Path) -> ImageList:
     kept = np.flatnonzero(split.labels[:, :num_classes].any(axis=1))
     if not kept.size:
-        raise DataError(f"{data_dir}: no image of {split.name} has one of the first {num_classes} labels.")
+        raise DataError(
+            f"{data_dir}/{split.name}_label.txt: no image has one of the first {num_classes} labels. Keep more columns."
+        )
     split = split.take(kept)
     return dataclasses.replace(split, labels=split.labels[:, :num_classes])
 
 
 def _check_disjoint(data_dir: Path, *, test: ImageList, database: ImageList) -> None:
-    in_database = {path: number for number, path in enumerate(database.paths, start=1)}
-    shared = [(number, path) for number, path in enumerate(test.paths, start=1) if path in in_database]
+    in_database = {os.path.realpath(path): number for number, path in enumerate(database.paths, start=1)}
+    queries = [(number, os.path.realpath(path)) for number, path in enumerate(test.paths, start=1)]
+    shared = [(number, path) for number, path in queries if path in in_database]
     if shared:
         number, path = shared[0]
         raise DataError(
-            f"{data_dir}/test_img.txt:{number}: the query {path.name} also stands in the database "
+            f"{data_dir}/test_img.txt:{number}: the query {os.path.basename(path)} also stands in the database "
             f"({data_dir}/database_img.txt:{in_database[path]}); {len(shared)} queries do. A query that finds itself "
             "inflates the score: remove the queries from the database list."
         )

