@@ -21,6 +21,8 @@ class Recipe:
     """Side of the network's input in pixels."""
     batch_size: int = 32
     """Images a training step."""
+    flip: bool = False
+    """Mirror training images left to right at random."""
     hashing_loss: Literal["dph", "csq"] = "dph"
     """Loss that teaches which images belong together: pairwise (dph) or towards class centres (csq)."""
     pretrain_epochs: int = 100

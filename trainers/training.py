@@ -123,7 +123,7 @@ def _fit(
     training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
     training.compile(optimizer=optimizer)
     training.fit(
-        training_batches(data.train, recipe.batch_size, seed=recipe.seed),
+        training_batches(data.train, recipe.batch_size, seed=recipe.seed, flip=recipe.flip),
         epochs=epochs,
         shuffle=False,
         verbose=0,

@@ -55,20 +55,23 @@ def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: b
     return Split(images.labels, load, cache)
 
 
-def training_batches(split: Split, batch_size: int, *, seed: int) -> tf.data.Dataset:
+def training_batches(split: Split, batch_size: int, *, seed: int, flip: bool = False) -> tf.data.Dataset:
     """Batch a split in an order that `seed` and TensorFlow's global seed decide and that is new in every epoch.
 
     Args:
         split: the items.
         batch_size: images a batch; the last one of an epoch may hold fewer.
-        seed: seed of the order.
+        seed: seed of the order and of the flips.
+        flip: mirror each image left to right with probability 1/2, anew in every epoch.
 
     Returns:
         Data set of (images float32 (B, S, S, 3) in [0, 1], labels float32 (B, C), index int64 (B,)).
     """
     if split.cache:
-        return _batches(_examples(split, _indices(split)).cache().shuffle(len(split), seed=seed), batch_size)
-    return _batches(_examples(split, _indices(split).shuffle(len(split), seed=seed)), batch_size)
+        examples = _examples(split, _indices(split)).cache().shuffle(len(split), seed=seed)
+    else:
+        examples = _examples(split, _indices(split).shuffle(len(split), seed=seed))
+    return _batches(_flipped(examples, seed) if flip else examples, batch_size)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -84,6 +87,15 @@ def _examples(split: Split, indices: tf.data.Dataset) -> tf.data.Dataset:
     labels = tf.convert_to_tensor(split.labels)
     return indices.map(
         lambda index: (split.load(index), tf.gather(labels, index), index),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _flipped(examples: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return tf.data.Dataset.zip(examples, numbers).map(
+        lambda example, number: (tf.where(number % 2 == 0, example[0], example[0][:, ::-1]), *example[1:]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
