@@ -140,3 +140,28 @@ def test_files_are_resized_and_cut(image_list):
             expected = stored.resize((6, 6), Image.Resampling.BILINEAR).crop((1, 1, 5, 5))
         # PIL rounds to 8 bits after each of its two passes.
         np.testing.assert_allclose(image, np.asarray(expected, np.float32) / 255, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_flips_mirror_about_half_of_the_images_anew_in_every_epoch_and_repeat_with_the_seed(cache):
+    images = np.random.default_rng(3).random((64, 4, 4, 3), np.float32)
+    split = dataclasses.replace(array_split(images, np.eye(64, dtype=np.float32)), cache=cache)
+
+    def flipped(seed):
+        tf.random.set_seed(0)
+        batches = training_batches(split, 10, seed=seed, flip=True)
+        epochs = []
+        for _ in range(2):
+            mirrored = np.zeros(64, bool)
+            for shown, labels, index in batches.as_numpy_iterator():
+                np.testing.assert_array_equal(labels, np.eye(64)[index])
+                for image, i in zip(shown, index, strict=True):
+                    mirrored[i] = (image == images[i, :, ::-1]).all()
+                    assert mirrored[i] or (image == images[i]).all()
+            epochs.append(mirrored)
+        return np.stack(epochs)
+
+    first = flipped(seed=5)
+    assert (12 < first.sum(axis=1)).all() and (first.sum(axis=1) < 52).all()
+    assert (first[0] != first[1]).any()
+    np.testing.assert_array_equal(flipped(seed=5), first)
