@@ -35,10 +35,11 @@ class Corel5kRecipe(FileRecipe):
     cache: bool = True
     hashing_loss: Literal["dph", "csq"] = "csq"
     optimizer: Literal["sgd", "adam"] = "adam"
-    pretrain_epochs: int = 24
-    epochs: int = 12
-    pretrain_learning_rate: float = 1e-3
-    learning_rate: float = 1e-3
+    flip: bool = True
+    pretrain_epochs: int = 30
+    epochs: int = 16
+    pretrain_learning_rate: float = 2e-3
+    learning_rate: float = 2e-3
     inner_training: Literal["training", "inference"] = "inference"
 
 
