@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from saat_tf.attacks import PGD, mainstay_attack
+from saat_tf.attacks import ATTACKS
 from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import (
@@ -26,13 +26,12 @@ from saat_tf.evaluation import (
 )
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel, from_255
+from saat_tf.threat_model import ThreatModel
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
 from trainers.recipe import Recipe
 from trainers.training import EVALUATION_BATCH, build_encoder, pretrain, train_adversarially
 
 USAGE_ERROR = 2
-EVALUATION_STEP_255 = 1
 SHOWN_QUERIES = 3
 AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
 ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
@@ -60,7 +59,7 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     """
     quiet_libraries()
     try:
-        attack = check_recipe(recipe)
+        check_recipe(recipe)
         run_dir = new_run_dir(recipe, name)
         keras.utils.set_random_seed(recipe.seed)
         data = load()
@@ -69,12 +68,12 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    run(recipe, data, encoder, attack, run_dir)
+    run(recipe, data, encoder, run_dir)
     return 0
 
 
-def check_recipe(recipe: Recipe) -> PGD:
-    """Check the options before anything else happens; return the attack of the evaluation.
+def check_recipe(recipe: Recipe) -> None:
+    """Check the options before anything else happens.
 
     Raises:
         ValueError: an option is out of its range; the message names it.
@@ -88,11 +87,6 @@ def check_recipe(recipe: Recipe) -> PGD:
             f"--pretrained needs --backbone efficientnet_lite0. Received: {recipe.backbone}. "
             "Add --no-pretrained to train it from random weights."
         )
-    return mainstay_attack(
-        ThreatModel.from_255(recipe.epsilon_255),
-        step_size=from_255(EVALUATION_STEP_255),
-        num_steps=recipe.attack_steps,
-    )
 
 
 def new_run_dir(recipe: Recipe, name: str) -> Path:
@@ -107,7 +101,7 @@ def new_run_dir(recipe: Recipe, name: str) -> Path:
     return run_dir
 
 
-def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, attack: PGD, run_dir: Path) -> None:
+def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Path) -> None:
     """Train, evaluate and write everything into `run_dir`."""
     (run_dir / "checkpoints").mkdir()
     config = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
@@ -116,6 +110,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, attack: PGD,
         f"{data.name}: {len(data.train)} training images, {len(data.database)} in the database, "
         f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"
     )
+    threat_model = ThreatModel.from_255(recipe.epsilon_255)
     seconds = {"pretrain": 0.0, "adversarial": 0.0, "evaluate": 0.0}
     reports = {}
     phases = (
@@ -130,7 +125,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, attack: PGD,
             reports[defense] = evaluate(
                 encoder,
                 data,
-                attack,
+                lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
                 top_k=recipe.top_k,
                 batch_size=EVALUATION_BATCH,
                 seed=recipe.seed,
@@ -161,7 +156,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, attack: PGD,
         for defense, report in reports.items()
         for shown in attacked_queries(DEFENSES[defense], report, data, [i])
     ]
-    plot_queries(queries, attack.threat_model.epsilon, run_dir / "queries.png")
+    plot_queries(queries, threat_model.epsilon, run_dir / "queries.png")
     CONSOLE.print(result_table(card))
     say(f"Card, models, logs and pictures: {run_dir}")
 

@@ -1,8 +1,44 @@
 """Attacks: one gradient loop, and the named attacks as compositions of it."""
 
-from saat_tf.attacks.mainstay import mainstay_attack
+from saat_tf.attacks.attack import Attack, GradientAttack, code_goal
+from saat_tf.attacks.hag import hag_attack
+from saat_tf.attacks.halving import HalvingStep
+from saat_tf.attacks.mainstay import anchor_attack, center_attack, code_attack, mainstay_attack, prototype_attack
 from saat_tf.attacks.objectives import adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
-from saat_tf.attacks.targets import draw_target_labels
+from saat_tf.attacks.pta import pta_attack
+from saat_tf.attacks.rules import AdamStep, DiverseInput, GradientStep, MomentumStep, SignStep, StepRule
+from saat_tf.attacks.sdha import sdha_attack
+from saat_tf.attacks.square import SquareAttack, square_attack
+from saat_tf.attacks.suite import ATTACKS, Knowledge
+from saat_tf.attacks.targets import check_target_labels, draw_target_labels
 
-__all__ = ["PGD", "adaptive_alignment", "alignment", "draw_target_labels", "mainstay_attack"]
+__all__ = [
+    "ATTACKS",
+    "PGD",
+    "AdamStep",
+    "Attack",
+    "DiverseInput",
+    "GradientAttack",
+    "GradientStep",
+    "HalvingStep",
+    "Knowledge",
+    "MomentumStep",
+    "SignStep",
+    "SquareAttack",
+    "StepRule",
+    "adaptive_alignment",
+    "alignment",
+    "anchor_attack",
+    "center_attack",
+    "check_target_labels",
+    "code_attack",
+    "code_goal",
+    "draw_target_labels",
+    "hag_attack",
+    "mainstay_attack",
+    "prototype_attack",
+    "pta_attack",
+    "sdha_attack",
+    "square_attack",
+]

@@ -1,37 +1,182 @@
-"""The mainstay attack of SAAT."""
+"""Attacks that drive a query away from, or towards, one code that stands for its label set."""
 
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from saat_tf.attacks.attack import GradientAttack, code_goal
 from saat_tf.attacks.objectives import Objective, adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
+from saat_tf.attacks.rules import SignStep, StepRule
 from saat_tf.attacks.schedules import rising_alphas
+from saat_tf.codes import sign
+from saat_tf.label_codes import anchor_codes, center_codes
+from saat_tf.layers import DMFL, CodeBank
 from saat_tf.threat_model import ThreatModel
 
 OBJECTIVES: dict[str, Objective] = {"plain": alignment, "adaptive": adaptive_alignment}
+STEP_SIZE = 1 / 255
+NUM_STEPS = 100
 
 
-def mainstay_attack(
-    threat_model: ThreatModel, *, step_size: float = 1 / 255, num_steps: int = 100, objective: str = "adaptive"
-) -> PGD:
-    """Compose the attack of the paper's tables: PGD from a random start with a rising alpha.
-
-    Non-targeted, give it minus the mainstay codes of the queries' labels; targeted, the mainstay codes of the target
-    labels.
+def code_attack(
+    name: str,
+    threat_model: ThreatModel,
+    codes_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    *,
+    targeted: bool,
+    rule: StepRule | None = None,
+    num_steps: int = NUM_STEPS,
+    objective: str = "adaptive",
+) -> GradientAttack:
+    """Compose an attack on a code for each label set: from a random start, with a rising alpha.
 
     Args:
+        name: for reports.
         threat_model: 8/255 in the paper.
-        step_size: pixel units of [0, 1]; 1/255 in the paper.
+        codes_of: (labels (B, C), seed (2,)) -> codes float32 (B, K) of -1/+1.
+        targeted: drive codes towards those of the labels given (a target's), or away from them (the query's own).
+        rule: how it moves; sign steps of 1/255, as in the paper, by default.
         num_steps: 100 in the paper.
         objective: "adaptive" (the authors' code, stronger) or "plain" (the paper's text).
 
     Raises:
         ValueError: unknown objective.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {objective!r}.")
+    pgd = PGD(
+        threat_model=threat_model,
+        objective=OBJECTIVES[objective],
+        rule=rule or SignStep(STEP_SIZE),
+        num_steps=num_steps,
+        schedule=rising_alphas,
+    )
+    return GradientAttack(name=name, targeted=targeted, goal=code_goal(codes_of, targeted), pgd=pgd)
+
+
+def mainstay_attack(
+    threat_model: ThreatModel,
+    code_bank: CodeBank,
+    *,
+    targeted: bool = False,
+    rule: StepRule | None = None,
+    num_steps: int = NUM_STEPS,
+    objective: str = "adaptive",
+) -> GradientAttack:
+    """Compose the attack of the SAAT paper's tables: on the mainstay codes of `code_bank`.
+
+    Args:
+        threat_model: 8/255 in the paper.
+        code_bank: codes of the training set under the encoder to attack, and its labels.
+        targeted: see `code_attack`, as for the rest.
+        rule: see there.
+        num_steps: see there.
+        objective: see there.
+
+    Raises:
+        ValueError: unknown objective.
 
     Example:
-        >>> mainstay_attack(ThreatModel.from_255(8)).num_steps
-        100
+        >>> import numpy as np
+        >>> mainstay_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).name
+        'mainstay'
 
     References:
         arXiv 2310.14637, section on semantic-aware attack, and the authors' code.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {objective!r}.")
-    return PGD(threat_model, OBJECTIVES[objective], step_size, num_steps, rising_alphas)
+    dmfl = DMFL(code_bank)
+    return code_attack(
+        "mainstay" + ("-targeted" if targeted else ""),
+        threat_model,
+        lambda labels, seed: dmfl(labels),
+        targeted=targeted,
+        rule=rule,
+        num_steps=num_steps,
+        objective=objective,
+    )
+
+
+def center_attack(
+    threat_model: ThreatModel, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
+) -> GradientAttack:
+    """Compose CgAT's attack: on the centre codes of `code_bank`, with the adaptive objective.
+
+    Example:
+        >>> import numpy as np
+        >>> center_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).targeted
+        False
+
+    References:
+        Wang et al., "CgAT: Center-Guided Adversarial Training for Deep Hashing-Based Retrieval", WWW 2023.
+    """
+
+    def codes_of(labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return center_codes(labels, code_bank.label_sets, code_bank.code_sums(), code_bank.counts())
+
+    return code_attack("center", threat_model, codes_of, targeted=targeted, num_steps=num_steps)
+
+
+def anchor_attack(
+    threat_model: ThreatModel, code_bank: CodeBank, *, num_voters: int = 9, num_steps: int = NUM_STEPS
+) -> GradientAttack:
+    """Compose DHTA (nine voters) or P2P (one): targeted, towards the vote of items that carry the target's labels.
+
+    Args:
+        threat_model: 8/255 in the SAAT authors' comparison, 0.032 in the paper.
+        code_bank: codes of the database under the encoder to attack, and its labels.
+        num_voters: items whose codes are summed, drawn by the seed of the call.
+        num_steps: 100 in the SAAT authors' comparison.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
+        >>> anchor_attack(ThreatModel.from_255(8), bank, num_voters=1).name
+        'p2p'
+
+    References:
+        Bai et al., "Targeted Attack for Deep Hashing based Retrieval", ECCV 2020, for both.
+    """
+
+    def codes_of(labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        item_labels = tf.gather(code_bank.label_sets, code_bank.set_index)
+        return anchor_codes(labels, item_labels, sign(code_bank.codes), num_voters, seed)
+
+    return code_attack(
+        "p2p" if num_voters == 1 else "dhta",
+        threat_model,
+        codes_of,
+        targeted=True,
+        num_steps=num_steps,
+        objective="plain",
+    )
+
+
+def prototype_attack(
+    threat_model: ThreatModel,
+    prototype_codes: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    num_steps: int = NUM_STEPS,
+) -> GradientAttack:
+    """Compose THA: targeted, towards the code that a trained prototype network gives the target's labels.
+
+    Args:
+        threat_model: 8/255.
+        prototype_codes: labels (B, C) -> float32 (B, K) of -1/+1.
+        num_steps: 100 in the SAAT authors' comparison.
+
+    Example:
+        >>> prototype_attack(ThreatModel.from_255(8), lambda labels: tf.ones((len(labels), 16))).name
+        'tha'
+
+    References:
+        Wang et al., "Targeted Attack and Defense for Deep Hashing", SIGIR 2021.
+    """
+    return code_attack(
+        "tha",
+        threat_model,
+        lambda labels, seed: prototype_codes(labels),
+        targeted=True,
+        num_steps=num_steps,
+        objective="plain",
+    )

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-Objective = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# What an objective reads beside the relaxed codes: wanted codes (B, K) in most attacks, a dict of tensors in others.
+Goal = tf.Tensor | dict[str, tf.Tensor]
+Objective = Callable[[tf.Tensor, Goal], tf.Tensor]
 
 # A bit that agrees with the wanted one by this much is left alone.
 ADAPTIVE_MARGIN = 0.5

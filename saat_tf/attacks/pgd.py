@@ -5,36 +5,41 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.objectives import Objective
+from saat_tf.attacks.objectives import Goal, Objective
+from saat_tf.attacks.rules import State, StepRule, Transform, View
 from saat_tf.attacks.schedules import constant_alphas
 from saat_tf.threat_model import ThreatModel
 
 Relax = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PGD:
     """Projected gradient ascent on an objective of the relaxed codes.
 
-        x_0 = a uniform point of the ball;   x_{t+1} = project( x_t + step_size * sign( grad_x J(h(x_t; alpha_t), t) ) )
+        x_0 = a uniform point of the ball;   x_{t+1} = project( rule( x_t, grad_x J(h(x_t; alpha_t), goal) ) )
 
-    The gradient is taken with respect to pixels alone. In a graph (`tf.function`, `fit`) no weight gradient is
-    computed; run eagerly, TensorFlow computes a convolution's anyway and drops it. Nothing of the model changes as
+    The gradient is taken with respect to pixels alone, in float32. In a graph (`tf.function`, `fit`) no weight gradient
+    is computed; run eagerly, TensorFlow computes a convolution's anyway and drops it. Nothing of the model changes as
     long as `relax` changes nothing.
 
     Args:
         threat_model: ball and pixel range.
-        objective: (relaxed codes (B, K), wanted codes (B, K)) -> (B,), larger is nearer to what the attacker wants.
-        step_size: float in (0, 1], pixel units of [0, 1].
+        objective: (relaxed codes (B, K), goal) -> (B,), larger is nearer to what the attacker wants.
+        rule: how a step is made of a gradient.
         num_steps: at least 1.
         schedule: number of steps -> alpha of each step.
+        random_start: whether x_0 is a random point of the ball or the image itself.
+        pixel_weight: weight of the mean squared pixel difference that is taken off J; 0 or more.
 
     Raises:
-        ValueError: `step_size` or `num_steps` is out of range.
+        ValueError: `num_steps` or `pixel_weight` is out of range.
 
     Example:
         >>> from saat_tf.attacks.objectives import alignment
-        >>> attack = PGD(ThreatModel.from_255(8), alignment, step_size=2 / 255, num_steps=7)
+        >>> from saat_tf.attacks.rules import SignStep
+        >>> ball = ThreatModel.from_255(8)
+        >>> attack = PGD(threat_model=ball, objective=alignment, rule=SignStep(2 / 255), num_steps=7)
 
     References:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
@@ -42,44 +47,70 @@ class PGD:
 
     threat_model: ThreatModel
     objective: Objective
-    step_size: float
+    rule: StepRule
     num_steps: int
     schedule: Callable[[int], list[float]] = constant_alphas
+    random_start: bool = True
+    pixel_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"`step_size` must be in (0, 1] (pixels of [0, 1]). Received: {self.step_size}.")
         if self.num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1. Received: {self.num_steps}.")
+        if self.pixel_weight < 0:
+            raise ValueError(f"`pixel_weight` must be at least 0. Received: {self.pixel_weight}.")
 
-    def __call__(self, relax: Relax, images: tf.Tensor, wanted_codes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def __call__(self, relax: Relax, images: tf.Tensor, goal: Goal, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images.
 
         Args:
             relax: (images, alpha) -> relaxed codes (B, K).
             images: float32 (B, H, W, 3) in [0, 1].
-            wanted_codes: float (B, K) of -1/+1; to drive codes away from b, pass -b.
-            seed: int32 (2,), of the random start.
+            goal: what the objective reads, most often the wanted codes, float (B, K) of -1/+1; to drive codes away
+                from b, pass -b.
+            seed: int32 (2,), of everything random.
 
         Returns:
             float32 (B, H, W, 3), inside the ball and [0, 1].
         """
+        images = tf.convert_to_tensor(images)
         alphas = tf.constant(self.schedule(self.num_steps), tf.float32)
 
-        def step(t: tf.Tensor, adversarial_images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(adversarial_images)
-                gain = self.objective(relax(adversarial_images, alphas[t]), wanted_codes)
-            gradient = tape.gradient(gain, adversarial_images)
-            moved = adversarial_images + self.step_size * tf.sign(gradient)
-            return t + 1, self.threat_model.project(moved, images)
+        def step(t: tf.Tensor, adversarial_images: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
+            view = View(
+                lambda x, transform=lambda y: y: self._gain_and_gradient(relax, x, transform, images, goal, alphas[t]),
+                project=lambda x: self.threat_model.project(x, images),
+                epsilon=self.threat_model.epsilon,
+                num_steps=self.num_steps,
+                seed=tf.random.experimental.stateless_fold_in(seed, t + 1),
+            )
+            moved, state = self.rule.step(view, adversarial_images, state, t)
+            return t + 1, self.threat_model.project(moved, images), state
 
-        start = self.threat_model.random_start(images, seed)
-        _, adversarial_images = tf.while_loop(
-            lambda t, _: t < self.num_steps,
+        start = self.threat_model.random_start(images, seed) if self.random_start else images
+        state = self.rule.start(start)
+        _, adversarial_images, state = tf.while_loop(
+            lambda t, *_: t < self.num_steps,
             step,
-            (tf.constant(0), start),
-            shape_invariants=(tf.TensorShape([]), start.shape),
+            (tf.constant(0), start, state),
+            shape_invariants=(tf.TensorShape([]), start.shape, tf.nest.map_structure(lambda x: x.shape, state)),
             maximum_iterations=self.num_steps,
         )
-        return tf.stop_gradient(adversarial_images)
+        return tf.stop_gradient(self.rule.finish(adversarial_images, state))
+
+    def _gain_and_gradient(
+        self,
+        relax: Relax,
+        adversarial_images: tf.Tensor,
+        transform: Transform,
+        images: tf.Tensor,
+        goal: Goal,
+        alpha: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(adversarial_images)
+            relaxed_codes = tf.cast(relax(transform(adversarial_images), alpha), tf.float32)
+            gain = self.objective(relaxed_codes, goal)
+            if self.pixel_weight:
+                difference = tf.square(adversarial_images - images)
+                gain -= self.pixel_weight * tf.reduce_mean(difference, axis=(1, 2, 3))
+        return gain, tape.gradient(gain, adversarial_images)

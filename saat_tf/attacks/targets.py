@@ -37,3 +37,21 @@ def draw_target_labels(query_labels: np.ndarray, database_labels: np.ndarray, *,
             )
         targets[i] = label_sets[rng.choice(candidates)]
     return targets
+
+
+def check_target_labels(query_labels: np.ndarray, target_labels: np.ndarray) -> None:
+    """Raise `ValueError` unless `target_labels` (Q, C) name a target for each query that shares no label with it."""
+    query_labels, target_labels = np.asarray(query_labels, np.float32), np.asarray(target_labels, np.float32)
+    if query_labels.shape != target_labels.shape:
+        raise ValueError(
+            f"Each query needs one target. Received: targets of shape {target_labels.shape} for queries of shape "
+            f"{query_labels.shape}."
+        )
+    shared = np.flatnonzero((query_labels * target_labels).any(axis=1))
+    if shared.size:
+        i = shared[0]
+        raise ValueError(
+            f"Target labels must share none with the query. Received: query {i} with labels "
+            f"{np.flatnonzero(query_labels[i]).tolist()} and target {np.flatnonzero(target_labels[i]).tolist()}; "
+            f"{shared.size} queries have such a target. Draw them by `draw_target_labels`."
+        )

@@ -1,17 +1,27 @@
 """Score a hashing model: clean, under attack, and against the bound that the attack aims for."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import PGD
+from saat_tf.attacks import Attack, Knowledge
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import chance_map, mean_average_precision
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedData:
+    """The codes of a data set under one encoder, packed: uint8 (items, K / 8) each."""
+
+    train: np.ndarray
+    database: np.ndarray
+    test: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +52,7 @@ class RetrievalReport:
 def evaluate(
     encoder: HashingModel,
     data: RetrievalData,
-    attack: PGD,
+    build_attack: Callable[[Knowledge], Attack],
     *,
     top_k: int | None = None,
     batch_size: int = 128,
@@ -52,17 +62,16 @@ def evaluate(
 ) -> RetrievalReport:
     """Rank the database for the queries, for their adversarial images, and for the attack's ideal codes.
 
-    The attack is non-targeted: it drives each query away from the mainstay code of its labels, taken against the
-    training set's codes under this very encoder. Its random start depends on `seed` and on the batch, so a figure
-    is repeated exactly with the same `batch_size`.
+    The attack's random start depends on `seed` and on the batch, so a figure is repeated exactly with the same
+    `batch_size`.
 
     Args:
         encoder: the model to score; nothing of it changes.
         data: training set (for the mainstay codes), database and queries.
-        attack: the attack; its threat model is checked on every image it returns.
+        build_attack: makes the non-targeted attack from what the attacker knows of this very encoder.
         top_k: k of MAP@k; the whole database by default.
         batch_size: images at a time.
-        seed: seed of the attack's random start.
+        seed: seed of the attack.
         keep_images: how many adversarial images to keep in the report.
         track: shows progress.
 
@@ -72,26 +81,43 @@ def evaluate(
     Raises:
         ValueError: the attack left its threat model, or the code length is not a multiple of 8.
     """
-    database_codes = encode_split(encoder, data.database, batch_size, track, "Encoding database")
-    query_codes = encode_split(encoder, data.test, batch_size, track, "Encoding queries")
-    train_codes = encode_split(encoder, data.train, batch_size, track, "Encoding training set")
-    mainstay = query_mainstay_codes(train_codes, data.train.labels, data.test.labels)
+    encoded = encode_data(encoder, data, batch_size, track)
+    known = knowledge(encoded, data)
     adversarial_codes, adversarial_images = attack_split(
-        encoder, data.test, attack, -mainstay, batch_size=batch_size, seed=seed, keep_images=keep_images, track=track
+        encoder,
+        data.test,
+        build_attack(known),
+        data.test.labels,
+        batch_size=batch_size,
+        seed=seed,
+        keep_images=keep_images,
+        track=track,
     )
+    mainstay = DMFL(known.train)(tf.convert_to_tensor(data.test.labels))
 
     def score(codes: np.ndarray) -> float:
-        return mean_average_precision(codes, database_codes, data.test.labels, data.database.labels, top_k=top_k)
+        return mean_average_precision(codes, encoded.database, data.test.labels, data.database.labels, top_k=top_k)
 
     return RetrievalReport(
-        clean_map=score(query_codes),
+        clean_map=score(encoded.test),
         attacked_map=score(adversarial_codes),
         ideal_attack_map=score(pack_codes(-mainstay).numpy()),
         chance_map=chance_map(data.test.labels, data.database.labels),
-        database_codes=database_codes,
-        query_codes=query_codes,
+        database_codes=encoded.database,
+        query_codes=encoded.test,
         adversarial_codes=adversarial_codes,
         adversarial_images=adversarial_images,
+    )
+
+
+def encode_data(
+    encoder: HashingModel, data: RetrievalData, batch_size: int = 128, track: Track = silent
+) -> EncodedData:
+    """Encode the three splits of a data set."""
+    return EncodedData(
+        train=encode_split(encoder, data.train, batch_size, track, "Encoding training set"),
+        database=encode_split(encoder, data.database, batch_size, track, "Encoding database"),
+        test=encode_split(encoder, data.test, batch_size, track, "Encoding queries"),
     )
 
 
@@ -103,34 +129,42 @@ def encode_split(
     return np.concatenate([encoder.encode(images).numpy() for images, _, _ in batches])
 
 
-def query_mainstay_codes(train_codes: np.ndarray, train_labels: np.ndarray, query_labels: np.ndarray) -> tf.Tensor:
-    """Return the mainstay codes of `query_labels` (Q, C) against packed `train_codes` (N, K / 8): float32 (Q, K)."""
-    codes = unpack_codes(train_codes)
-    bank = CodeBank.from_labels(train_labels, codes.shape[1])
+def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
+    """Return what an attacker knows: the codes of training set and database, with their labels."""
+    return Knowledge(
+        train=filled_bank(encoded.train, data.train.labels),
+        database=filled_bank(encoded.database, data.database.labels),
+    )
+
+
+def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
+    """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
+    codes = unpack_codes(packed_codes)
+    bank = CodeBank.from_labels(labels, codes.shape[1])
     bank.update(tf.range(len(codes)), codes)
-    return DMFL(bank)(tf.convert_to_tensor(query_labels))
+    return bank
 
 
 def attack_split(
     encoder: HashingModel,
     split: Split,
-    attack: PGD,
-    wanted_codes: tf.Tensor,
+    attack: Attack,
+    labels: np.ndarray,
     *,
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
     track: Track = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Attack every image of a split in inference mode, check what comes back, and encode that.
+    """Attack every image of a split, check what comes back, and encode that.
 
     Args:
         encoder: the model under attack.
         split: the images.
         attack: the attack.
-        wanted_codes: float32 (N, K) of -1/+1, the codes to drive the images towards.
+        labels: (N, C) of 0/1, the images' own labels or, for a targeted attack, those of their targets.
         batch_size: images at a time.
-        seed: seed of the random start.
+        seed: seed of the attack.
         keep_images: how many adversarial images to return.
         track: shows progress.
 
@@ -142,13 +176,13 @@ def attack_split(
     """
 
     @tf.function(reduce_retracing=True)
-    def craft(images: tf.Tensor, wanted: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
-        return attack(lambda x, alpha: encoder(x, alpha=alpha, training=False), images, wanted, batch_seed)
+    def craft(images: tf.Tensor, batch_labels: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
+        return attack(encoder, images, batch_labels, batch_seed)
 
     codes, kept = [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
-    batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), "Attacking queries")
+    batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
-        returned = craft(images, tf.gather(wanted_codes, index), tf.constant([seed, number], tf.int32))
+        returned = craft(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
         attack.threat_model.verify(returned.numpy(), images.numpy())
         codes.append(encoder.encode(returned).numpy())
         if number * batch_size < keep_images:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from saat_tf.attacks import PGD, alignment
+from saat_tf.attacks import PGD, SignStep, alignment
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.losses import HashingLoss, adversarial_loss, quantization_loss
 from saat_tf.models.hashing_model import HashingModel
@@ -79,7 +79,9 @@ class SAAT(TrainingModel):
                 "`adversarial_weight` and `quantization_weight` must be at least 0. Received: "
                 f"{adversarial_weight} and {quantization_weight}."
             )
-        self.attack = PGD(ThreatModel(epsilon), alignment, step_size, num_steps)
+        self.attack = PGD(
+            threat_model=ThreatModel(epsilon), objective=alignment, rule=SignStep(step_size), num_steps=num_steps
+        )
         self.dmfl = DMFL(code_bank, name="dmfl")
         self.adversarial_weight = adversarial_weight
         self.quantization_weight = quantization_weight
@@ -126,7 +128,7 @@ class SAAT(TrainingModel):
         return {
             **super().get_config(),
             "epsilon": self.attack.threat_model.epsilon,
-            "step_size": self.attack.step_size,
+            "step_size": self.attack.rule.step_size,
             "num_steps": self.attack.num_steps,
             "adversarial_weight": self.adversarial_weight,
             "quantization_weight": self.quantization_weight,

@@ -1,0 +1,117 @@
+"""What an attack is, and the kind that most of them are: a goal for each image, pursued by the gradient loop."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import tensorflow as tf
+
+from saat_tf.attacks.objectives import Goal, Objective, alignment
+from saat_tf.attacks.pgd import PGD
+from saat_tf.threat_model import ThreatModel
+
+
+class Encoder(Protocol):
+    """What an attack may ask of the model under attack: relaxed codes (B, K) in [-1, 1]."""
+
+    def __call__(self, images: tf.Tensor, alpha: float | tf.Tensor, training: bool) -> tf.Tensor:
+        """Return h = tanh(alpha z) of images float32 (B, S, S, 3) in [0, 1]."""
+
+
+class Attack(Protocol):
+    """Adversarial images from images and labels: those of the images themselves, or the target's where `targeted`."""
+
+    name: str
+    targeted: bool
+    threat_model: ThreatModel
+
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return float32 (B, S, S, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed int32 (2,)."""
+
+
+GoalOf = Callable[[Encoder, tf.Tensor, tf.Tensor, tf.Tensor], Goal]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientAttack:
+    """Drive each image towards a goal by `PGD`, the encoder in inference mode.
+
+    An image that ends further from its goal than it began is returned unchanged, so no attack makes its own score
+    worse.
+
+    Args:
+        name: for reports.
+        targeted: whether the labels that it is called with are those of a target.
+        goal: (encoder, images, labels, seed) -> goal of each image.
+        pgd: the loop.
+        score: by which the end is compared with the beginning; larger is nearer to the goal.
+
+    Raises:
+        ValueError: when called: images that are no floats.
+        tf.errors.InvalidArgumentError: when called: pixels that are NaN or infinite.
+
+    Example:
+        >>> from saat_tf.attacks.objectives import alignment
+        >>> from saat_tf.attacks.rules import SignStep
+        >>> pgd = PGD(threat_model=ThreatModel(0.1), objective=alignment, rule=SignStep(0.1), num_steps=1)
+        >>> attack = GradientAttack(
+        ...     name="brighter", targeted=False, goal=lambda encoder, images, labels, seed: tf.ones((1, 3)), pgd=pgd
+        ... )
+        >>> encoder = lambda images, alpha, training: tf.tanh(alpha * tf.reduce_mean(images, (1, 2)))
+        >>> float(tf.reduce_min(attack(encoder, tf.zeros((1, 4, 4, 3)), tf.ones((1, 2)), tf.constant([0, 0])))) > 0.09
+        True
+    """
+
+    name: str
+    targeted: bool
+    goal: GoalOf
+    pgd: PGD
+    score: Objective = alignment
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """What the attack may do."""
+        return self.pgd.threat_model
+
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return adversarial images."""
+        images = checked_images(images)
+        goal = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+
+        def relax(x: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
+            return tf.cast(encoder(x, alpha=alpha, training=False), tf.float32)
+
+        adversarial_images = self.pgd(relax, images, goal, seed)
+        nearer = self.score(relax(adversarial_images, 1.0), goal) > self.score(relax(images, 1.0), goal)
+        return tf.where(nearer[:, None, None, None], adversarial_images, images)
+
+
+def checked_images(images: tf.Tensor) -> tf.Tensor:
+    """Return `images` as a float32 tensor.
+
+    Raises:
+        ValueError: they are not floats; uint8 pixels must be divided by 255 first.
+        tf.errors.InvalidArgumentError: a pixel is NaN or infinite.
+    """
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_floating or images.shape.rank != 4:
+        raise ValueError(
+            f"`images` must be floats in [0, 1] of shape (batch, S, S, 3). Received: {images.dtype.name} of shape "
+            f"{tuple(images.shape)}. Divide uint8 pixels by 255."
+        )
+    return tf.debugging.check_numerics(tf.cast(images, tf.float32), "`images` hold a pixel that is NaN or infinite.")
+
+
+def code_goal(codes_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], targeted: bool) -> GoalOf:
+    """Make the goal of the attacks that know one code b for a label set: b for a target's labels, else -b.
+
+    Args:
+        codes_of: (labels (B, C), seed (2,)) -> codes float32 (B, K) of -1/+1.
+        targeted: whether the labels are those of a target. The one place where the two kinds differ.
+    """
+
+    def goal(encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        codes = codes_of(labels, seed)
+        return codes if targeted else -codes
+
+    return goal

@@ -1,0 +1,131 @@
+"""Square attack: a black box that sees codes only, and no gradient."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from saat_tf.attacks.attack import Encoder, GoalOf, checked_images, code_goal
+from saat_tf.codes import sign
+from saat_tf.threat_model import ThreatModel
+
+# The share of pixels that a square covers is halved after these shares of the queries.
+HALVED_AFTER = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SquareAttack:
+    """Random search by squares of +-epsilon, on the Hamming distance between the hash code and the wanted one.
+
+    The attacker sends an image and sees its hash code. It begins with vertical stripes of +-epsilon; each further query
+    sets one square of each image, channel by channel, to +-epsilon, and keeps it if the code is no farther from the
+    wanted code. Moves on a plateau are kept, since the distance is an integer.
+
+    Args:
+        name: for reports.
+        targeted: whether the labels that it is called with are those of a target.
+        goal: (encoder, images, labels, seed) -> wanted codes float (B, K) of -1/+1.
+        threat_model: the ball.
+        num_queries: queries sent for each image, at least 2: the first ones are the image and its stripes.
+        first_share: share of the pixels that the first squares cover, in (0, 1]; 0.8 as in the authors' robust setting.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    References:
+        Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random search", ECCV
+        2020. Differs: plateau moves are kept; the score is a distance of hash codes.
+    """
+
+    name: str
+    targeted: bool
+    goal: GoalOf
+    threat_model: ThreatModel
+    num_queries: int = 1000
+    first_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.num_queries < 2 or not 0 < self.first_share <= 1:
+            raise ValueError(
+                f"`num_queries` must be at least 2 and `first_share` in (0, 1]. Received: {self.num_queries} and "
+                f"{self.first_share}."
+            )
+
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return adversarial images (B, S, S, 3)."""
+        images = checked_images(images)
+        wanted = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+
+        def agreement(x: tf.Tensor) -> tf.Tensor:
+            codes = sign(tf.cast(encoder(x, alpha=1.0, training=False), tf.float32))
+            return tf.reduce_sum(codes * wanted, axis=1)
+
+        def keep_better(old: tf.Tensor, old_score: tf.Tensor, new: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            new = self.threat_model.project(new, images)
+            new_score = agreement(new)
+            kept = new_score >= old_score
+            return tf.where(kept[:, None, None, None], new, old), tf.maximum(new_score, old_score)
+
+        def query(t: tf.Tensor, best: tf.Tensor, score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            step_seed = tf.random.experimental.stateless_fold_in(seed, t)
+            inside = self._squares(images, t, step_seed)
+            signs = _random_signs(tf.stack([tf.shape(images)[0], 1, 1, 3]), step_seed)
+            return t + 1, *keep_better(best, score, tf.where(inside, images + self.threat_model.epsilon * signs, best))
+
+        shape = tf.shape(images)
+        stripes = _random_signs(tf.stack([shape[0], 1, shape[2], 3]), seed)
+        best, score = keep_better(images, agreement(images), images + self.threat_model.epsilon * stripes)
+        _, best, _ = tf.while_loop(
+            lambda t, *_: t < self.num_queries,
+            query,
+            (tf.constant(2), best, score),
+            shape_invariants=(tf.TensorShape([]), images.shape, score.shape),
+            maximum_iterations=self.num_queries - 2,
+        )
+        return best
+
+    def _squares(self, images: tf.Tensor, t: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Draw a square in each image: bool (B, S, S, 1)."""
+        shape = tf.shape(images)
+        done = tf.cast(t, tf.float32) / self.num_queries
+        halvings = tf.reduce_sum(tf.cast(done > tf.constant(HALVED_AFTER), tf.float32))
+        share = self.first_share * 0.5**halvings
+        side = tf.cast(tf.round(tf.sqrt(share) * tf.cast(shape[1], tf.float32)), tf.int32)
+        side = tf.clip_by_value(side, 1, shape[1])
+        places = tf.random.stateless_uniform((2, shape[0], 1), tf.random.experimental.stateless_fold_in(seed, 1))
+        top, left = tf.unstack(tf.cast(places * tf.cast(shape[1] - side + 1, tf.float32), tf.int32))
+        pixels = tf.range(shape[1])[None]  # (1, S)
+        rows, columns = ((pixels >= first) & (pixels < first + side) for first in (top, left))  # each (B, S)
+        return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _random_signs(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return sign(tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, 2), -1.0, 1.0))
+
+
+def square_attack(
+    threat_model: ThreatModel,
+    codes_of: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    targeted: bool = False,
+    num_queries: int = 1000,
+) -> SquareAttack:
+    """Compose a Square attack on one code for each label set, such as the mainstay code.
+
+    Args:
+        threat_model: the ball.
+        codes_of: labels (B, C) -> codes float32 (B, K) of -1/+1, such as a `DMFL` layer.
+        targeted: drive codes towards those of the labels given, or away from them.
+        num_queries: queries sent for each image.
+
+    Example:
+        >>> square_attack(ThreatModel.from_255(8), lambda labels: tf.ones((len(labels), 8)), num_queries=10).name
+        'square'
+    """
+    return SquareAttack(
+        name="square",
+        targeted=targeted,
+        goal=code_goal(lambda labels, seed: codes_of(labels), targeted),
+        threat_model=threat_model,
+        num_queries=num_queries,
+    )

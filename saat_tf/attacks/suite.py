@@ -1,0 +1,76 @@
+"""The attacks by name, and mixes of them for a verdict."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from saat_tf.attacks.attack import Attack
+from saat_tf.attacks.hag import hag_attack
+from saat_tf.attacks.mainstay import STEP_SIZE, anchor_attack, center_attack, mainstay_attack, prototype_attack
+from saat_tf.attacks.pta import pta_attack
+from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
+from saat_tf.attacks.sdha import sdha_attack
+from saat_tf.attacks.square import square_attack
+from saat_tf.layers import DMFL, CodeBank
+from saat_tf.threat_model import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+    """What the attacker knows beside the encoder: the codes of the very encoder that he crafts on, with labels.
+
+    Args:
+        train: codes and labels of the training set.
+        database: codes and labels of the database.
+        prototype_codes: for "tha", labels (B, C) -> float32 (B, K) of -1/+1; None where no network has been fitted.
+    """
+
+    train: CodeBank
+    database: CodeBank
+    prototype_codes: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+
+Build = Callable[[ThreatModel, Knowledge, int], Attack]
+
+
+def _mainstay(**parts: object) -> Build:
+    return lambda ball, known, steps: mainstay_attack(ball, known.train, num_steps=steps, **parts)
+
+
+def _ruled(name: str, rule: object) -> Build:
+    def build(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
+        attack = mainstay_attack(ball, known.train, num_steps=steps, rule=rule)
+        return dataclasses.replace(attack, name=name)
+
+    return build
+
+
+def _tha(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
+    if known.prototype_codes is None:
+        raise ValueError(
+            "The attack 'tha' needs a prototype network, and there is none. Fit one on the training codes and labels "
+            "and pass its codes as `Knowledge.prototype_codes`."
+        )
+    return prototype_attack(ball, known.prototype_codes, num_steps=steps)
+
+
+ATTACKS: dict[str, Build] = {
+    "hag": lambda ball, known, steps: hag_attack(ball, num_steps=steps),
+    "sdha": lambda ball, known, steps: sdha_attack(ball, known.train, num_steps=steps),
+    "mainstay": _mainstay(),
+    "mainstay-plain": _mainstay(objective="plain"),
+    "center": lambda ball, known, steps: center_attack(ball, known.train, num_steps=steps),
+    "pta": lambda ball, known, steps: pta_attack(ball, known.database, num_steps=steps),
+    "mainstay-mi": _ruled("mainstay-mi", MomentumStep(STEP_SIZE)),
+    "mainstay-ni": _ruled("mainstay-ni", MomentumStep(STEP_SIZE, look_ahead=True)),
+    "mainstay-si-ni": _ruled("mainstay-si-ni", MomentumStep(STEP_SIZE, look_ahead=True, num_scales=5)),
+    "mainstay-vmi": _ruled("mainstay-vmi", MomentumStep(STEP_SIZE, num_neighbors=5)),
+    "mainstay-di": _ruled("mainstay-di", DiverseInput(SignStep(STEP_SIZE))),
+    "mainstay-adam": _ruled("mainstay-adam", AdamStep()),
+    "square": lambda ball, known, steps: square_attack(ball, DMFL(known.train), num_queries=max(2, steps)),
+    "p2p": lambda ball, known, steps: anchor_attack(ball, known.database, num_voters=1, num_steps=steps),
+    "dhta": lambda ball, known, steps: anchor_attack(ball, known.database, num_steps=steps),
+    "tha": _tha,
+    "mainstay-targeted": _mainstay(targeted=True),
+}
