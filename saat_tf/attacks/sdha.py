@@ -34,8 +34,8 @@ def sdha_objective(relaxed_codes: tf.Tensor, goal: Goal) -> tf.Tensor:
 
     Example:
         >>> goal = {"codes": tf.ones((1, 2)), "relevance": tf.ones((1, 1)), "clean_codes": tf.ones((1, 2))}
-        >>> sdha_objective(-tf.ones((1, 2)), goal).numpy().round(1).tolist()
-        [17.7]
+        >>> sdha_objective(-tf.ones((1, 2)), goal).numpy().round(1)
+        array([17.7], dtype=float32)
     """
     per_item = _weighted_distances(relaxed_codes, goal["codes"])  # (B, N)
     count = tf.reduce_sum(goal["relevance"], axis=1)
