@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from saat_tf.attacks import PGD, adaptive_alignment, alignment, mainstay_attack
+from saat_tf.attacks import PGD, SignStep, adaptive_alignment, alignment, code_attack, mainstay_attack
 from saat_tf.attacks.schedules import constant_alphas, rising_alphas
+from saat_tf.layers import CodeBank
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 
@@ -52,7 +53,13 @@ def wanted_codes(rows, bits, seed=0):
 
 
 def attack_of(objective=alignment, step_255=2, num_steps=4, epsilon_255=8, schedule=constant_alphas):
-    return PGD(ThreatModel.from_255(epsilon_255), objective, step_255 / 255, num_steps, schedule)
+    return PGD(
+        threat_model=ThreatModel.from_255(epsilon_255),
+        objective=objective,
+        rule=SignStep(step_255 / 255),
+        num_steps=num_steps,
+        schedule=schedule,
+    )
 
 
 CASES = {
@@ -260,29 +267,53 @@ def test_pixels_without_a_slope_stay_where_the_random_start_put_them():
 @pytest.mark.parametrize("step_size", [0.0, -0.1, 1.5, np.nan])
 def test_a_step_outside_the_pixel_range_is_refused(step_size):
     with pytest.raises(ValueError, match=r"`step_size`.*Received"):
-        PGD(ThreatModel(EPSILON), alignment, step_size, 1)
+        SignStep(step_size)
 
 
 @pytest.mark.parametrize("num_steps", [0, -3])
 def test_an_attack_without_steps_is_refused(num_steps):
     with pytest.raises(ValueError, match="`num_steps` must be at least 1"):
-        PGD(ThreatModel(EPSILON), alignment, 0.1, num_steps)
+        attack_of(num_steps=num_steps)
 
 
-def test_the_mainstay_attack_has_the_settings_of_the_paper():
-    attack = mainstay_attack(ThreatModel.from_255(8))
-    assert (attack.threat_model.epsilon, attack.step_size, attack.num_steps) == (8 / 255, 1 / 255, 100)
-    assert attack.schedule(10) == [0.1] * 5 + [0.2, 0.3, 0.5, 0.7, 1.0]
+def test_a_negative_weight_of_the_pixel_difference_is_refused():
+    with pytest.raises(ValueError, match="`pixel_weight` must be at least 0"):
+        PGD(threat_model=ThreatModel(0.1), objective=alignment, rule=SignStep(0.1), num_steps=1, pixel_weight=-1.0)
 
 
+@pytest.fixture(scope="module")
+def bank():
+    bank = CodeBank.from_labels(np.eye(4), BITS)
+    bank.update(tf.range(4), wanted_codes(4, BITS, seed=7))
+    return bank
+
+
+def test_the_mainstay_attack_has_the_settings_of_the_paper(bank):
+    attack = mainstay_attack(ThreatModel.from_255(8), bank)
+    assert (attack.threat_model.epsilon, attack.pgd.rule.step_size, attack.pgd.num_steps) == (8 / 255, 1 / 255, 100)
+    assert attack.pgd.random_start
+    assert attack.pgd.schedule(10) == [0.1] * 5 + [0.2, 0.3, 0.5, 0.7, 1.0]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize(("name", "objective"), [("plain", alignment), ("adaptive", adaptive_alignment)])
-def test_the_mainstay_attack_has_its_objective_by_name(name, objective):
-    model, images, wanted = TanhModel(), tanh_images(), wanted_codes(3, BITS)
-    attack = mainstay_attack(ThreatModel.from_255(8), step_size=2 / 255, num_steps=5, objective=name)
+def test_an_attack_on_codes_is_the_loop_with_the_objective_by_name(name, objective, targeted):
+    model, images, codes = TanhModel(), tanh_images(), wanted_codes(3, BITS)
+    attack = code_attack(
+        "codes",
+        ThreatModel.from_255(8),
+        lambda labels, seed: tf.gather(codes, tf.argmax(labels, axis=1)),
+        targeted=targeted,
+        rule=SignStep(2 / 255),
+        num_steps=5,
+        objective=name,
+    )
+    result = attack(lambda x, alpha, training: model.relax(x, alpha), images, np.eye(3), SEED)
+    wanted = codes if targeted else -codes
     expected = attack_of(objective, num_steps=5, schedule=rising_alphas)(model.relax, images, wanted, SEED)
-    np.testing.assert_array_equal(attack(model.relax, images, wanted, SEED).numpy(), expected.numpy())
+    np.testing.assert_array_equal(result.numpy(), expected.numpy())
 
 
-def test_an_unknown_objective_is_refused_with_the_names():
+def test_an_unknown_objective_is_refused_with_the_names(bank):
     with pytest.raises(ValueError, match=r"plain, adaptive.*Received: 'strong'"):
-        mainstay_attack(ThreatModel.from_255(8), objective="strong")
+        mainstay_attack(ThreatModel.from_255(8), bank, objective="strong")

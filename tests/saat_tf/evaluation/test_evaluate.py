@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, array_split, draw_scenes
-from saat_tf.evaluation import attack_split, encode_split, evaluate
+from saat_tf.evaluation import attack_split, encode_data, encode_split, evaluate, filled_bank, knowledge
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 
@@ -48,10 +48,13 @@ def map_by_hand(query_codes, database_codes, query_labels, database_labels):
     return float(np.mean(values))
 
 
+def mainstay(num_steps):
+    return lambda known: mainstay_attack(ThreatModel.from_255(8), known.train, num_steps=num_steps)
+
+
 @pytest.fixture(scope="module")
 def report(encoder, data):
-    attack = mainstay_attack(ThreatModel.from_255(8), num_steps=10)
-    return evaluate(encoder, data, attack, batch_size=4, seed=3, keep_images=5)
+    return evaluate(encoder, data, mainstay(num_steps=10), batch_size=4, seed=3, keep_images=5)
 
 
 def signs(encoder, images):
@@ -98,31 +101,58 @@ def test_kept_images_are_near_the_queries_and_differ_from_them(report, data):
 
 def test_evaluation_changes_nothing_of_the_encoder(encoder, data):
     before = [v.numpy() for v in encoder.variables]
-    evaluate(encoder, data, mainstay_attack(ThreatModel.from_255(8), num_steps=2), batch_size=8)
+    evaluate(encoder, data, mainstay(num_steps=2), batch_size=8)
     for variable, value in zip(encoder.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_the_same_seed_repeats_the_attack_and_another_does_not(encoder, data):
-    attack = mainstay_attack(ThreatModel.from_255(8), num_steps=1)
-    wanted = tf.ones((len(data.test), BITS))
+    attack = mainstay(num_steps=1)(knowledge(encode_data(encoder, data), data))
 
     def images(seed):
-        return attack_split(encoder, data.test, attack, wanted, batch_size=4, seed=seed, keep_images=11)[1]
+        return attack_split(encoder, data.test, attack, data.test.labels, batch_size=4, seed=seed, keep_images=11)[1]
 
-    np.testing.assert_array_equal(images(0), images(0))
-    assert np.abs(images(0) - images(1)).max() > 0
+    first, again, other = images(0), images(0), images(1)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
 
 
 def test_an_attack_that_leaves_its_ball_is_found_out(encoder, data):
     class Cheat:
-        threat_model = ThreatModel.from_255(8)
+        name, targeted, threat_model = "cheat", False, ThreatModel.from_255(8)
 
-        def __call__(self, relax, images, wanted_codes, seed):
+        def __call__(self, encoder, images, labels, seed):
             return tf.clip_by_value(images + 9 / 255, 0.0, 1.0)
 
     with pytest.raises(ValueError, match="left its ball"):
-        attack_split(encoder, data.test, Cheat(), tf.ones((len(data.test), BITS)))
+        attack_split(encoder, data.test, Cheat(), data.test.labels)
+
+
+def test_the_attacker_knows_the_codes_and_labels_of_training_set_and_database(encoder, data):
+    known = knowledge(encode_data(encoder, data), data)
+    for bank, split in ((known.train, data.train), (known.database, data.database)):
+        np.testing.assert_array_equal(bank.codes.numpy(), signs(encoder, images_of(split)))
+        np.testing.assert_array_equal(bank.label_sets.numpy()[bank.set_index.numpy()], split.labels)
+
+
+def test_a_bank_is_filled_from_packed_codes_most_significant_bit_first():
+    bank = filled_bank(np.uint8([[0b10000001], [0b11110000]]), np.eye(2))
+    np.testing.assert_array_equal(bank.codes.numpy() > 0, [[1, 0, 0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 0, 0, 0, 0]])
+
+
+def test_an_attack_gets_the_labels_that_belong_to_each_image(encoder, data):
+    labels, got = np.eye(len(data.test), dtype=np.float32), []
+
+    class Nothing:
+        name, targeted, threat_model = "nothing", False, ThreatModel.from_255(8)
+
+        def __call__(self, encoder, images, labels, seed):
+            tf.py_function(lambda *seen: got.append([x.numpy() for x in seen]), [images, labels], [])
+            return tf.identity(images)
+
+    attack_split(encoder, data.test, Nothing(), labels, batch_size=4)
+    np.testing.assert_array_equal(np.concatenate([seen for _, seen in got]), labels)
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in got]), images_of(data.test))
 
 
 def test_encoding_keeps_the_order_over_batches(encoder, data):
