@@ -1,6 +1,7 @@
-"""Write an encoder as a SavedModel: `python -m export.saved_model --run-dir R --out DIR`."""
+"""Write an encoder as a SavedModel: `python -m export.saved_model --run-dir R --out DIR --version 1`."""
 
 import dataclasses
+import json
 import shutil
 import sys
 import tempfile
@@ -11,6 +12,8 @@ import keras
 import tensorflow as tf
 import tyro
 
+from export.model_card import model_card
+from saat_tf.data.tolerant_decode import decode_batch
 from saat_tf.models import HashingModel
 
 USAGE_ERROR = 2
@@ -18,28 +21,38 @@ USAGE_ERROR = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedModelExport:
-    """Write the encoder of a run as a SavedModel that returns packed codes.
+    """Write the encoder of a run as a SavedModel that returns packed codes. Only the encoder is inside.
 
-    Its signature `serving_default` takes `images`, float32 (batch, S, S, 3) in [0, 1], and returns `packed_codes`,
-    uint8 (batch, bits / 8), most significant bit first: the same bits as `HashingModel.encode`.
+    Signatures, each with the batch first:
+      serving_default  images, float32 (batch, S, S, 3) in [0, 1]  ->  packed_codes, uint8 (batch, bits / 8)
+      encode_logits    the same images                             ->  logits, float32 (batch, bits)
+      encode_bytes     image_bytes, string (batch,): JPEG, PNG, WebP, GIF or BMP files of any sizes
+                       ->  packed_codes; code_bytes, the same bytes as a string; ok, bool (batch,)
+    Packed codes are most significant bit first and bit for bit those of `HashingModel.encode`. A file that cannot be
+    read has ok false and codes of zero, and fails no other.
     """
 
     run_dir: Path
     """Folder of a finished run."""
     out: Path
-    """Folder to write; it must not exist."""
+    """Folder to write. With --version, the folder of all versions, as TF Serving reads it."""
+    version: int | None = None
+    """Write into the folder OUT/VERSION."""
     model: Literal["robust", "hashing"] = "robust"
     """The adversarially trained encoder, or the undefended one."""
 
 
-def export_saved_model(encoder: HashingModel, out: Path) -> None:
-    """Write `encoder` as a SavedModel with the one signature `serving_default`.
+def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | None = None, card: dict) -> None:
+    """Write `encoder` as a SavedModel with the signatures that `SavedModelExport` lists.
 
     The folder appears under its name when it is whole.
 
     Args:
         encoder: the encoder; its code length is a multiple of 8.
         out: the folder to write.
+        resize_size: shorter side of a file's image before the centre cut, as in training; the encoder's own size by
+            default.
+        card: the model card, written to assets.extra/model_card.json.
 
     Raises:
         FileExistsError: `out` exists.
@@ -47,35 +60,58 @@ def export_saved_model(encoder: HashingModel, out: Path) -> None:
     """
     out = Path(out)
     if out.exists():
-        raise FileExistsError(f"{out} exists, and an export is never overwritten. Choose another --out.")
+        raise FileExistsError(f"{out} exists, and an export is never overwritten. Choose another --out or --version.")
     side = encoder.image_size
+    resize_size = resize_size or side
+
+    def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, ok = decode_batch(image_bytes, side, resize_size)
+        packed_codes = encoder.encode(images) * tf.cast(ok, tf.uint8)[:, None]
+        return {"packed_codes": packed_codes, "code_bytes": bytes_of(packed_codes), "ok": ok}
+
+    pixels = [tf.TensorSpec((None, side, side, 3), tf.float32, name="images")]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
-    archive.add_endpoint(
-        "serving_default",
-        lambda images: {"packed_codes": encoder.encode(images)},
-        input_signature=[tf.TensorSpec((None, side, side, 3), tf.float32, name="images")],
-    )
+    archive.add_endpoint("serving_default", lambda images: {"packed_codes": encoder.encode(images)}, pixels)
+    archive.add_endpoint("encode_logits", lambda images: {"logits": encoder.logits(images)}, pixels)
+    archive.add_endpoint("encode_bytes", encode_bytes, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".writing-{out.name}-", dir=out.parent) as temporary:
         whole = Path(temporary) / out.name
         archive.write_out(whole, verbose=False)
+        extra = whole / "assets.extra"
+        extra.mkdir()
+        (extra / "model_card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         shutil.move(whole, out)
+
+
+def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
+    """Turn each row of packed codes, uint8 (B, K / 8), into a string of K / 8 bytes: (B,).
+
+    Example:
+        >>> bytes_of(tf.constant([[104, 105]], tf.uint8)).numpy().tolist()
+        [b'hi']
+    """
+    table = tf.constant([bytes([value]) for value in range(256)])
+    return tf.strings.reduce_join(tf.gather(table, tf.cast(packed_codes, tf.int32)), axis=1)
 
 
 def main(options: SavedModelExport) -> int:
     """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
     model_file = options.run_dir / f"{options.model}.keras"
-    if not model_file.is_file():
-        print(f"error: {model_file}: no such file. --run-dir must name a finished run.", file=sys.stderr)
-        return USAGE_ERROR
+    out = options.out if options.version is None else options.out / str(options.version)
     try:
+        if options.version is not None and options.version < 1:
+            raise ValueError(f"--version must be at least 1. Received: {options.version}.")
+        if not model_file.is_file():
+            raise FileNotFoundError(f"{model_file}: no such file. --run-dir must name a finished run.")
+        card = model_card(options.run_dir, options.model)
         encoder = keras.saving.load_model(model_file, compile=False, safe_mode=True)
-        export_saved_model(encoder, options.out)
+        export_saved_model(encoder, out, resize_size=card["preprocessing"]["resize_size"], card=card)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    print(f"{options.out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")
+    print(f"{out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")
     return 0
 
 

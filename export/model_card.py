@@ -1,0 +1,39 @@
+"""What an exported encoder says of itself."""
+
+import json
+from pathlib import Path
+
+DEFENSES = {"hashing": "none", "robust": "saat"}
+
+
+def model_card(run_dir: Path, model: str) -> dict:
+    """Gather the model card of one encoder of a finished run.
+
+    Args:
+        run_dir: folder of the run.
+        model: "hashing" or "robust".
+
+    Returns:
+        data set, backbone, code length, epsilon, chance, the results of this encoder, how an image file becomes its
+        input, and the versions that made it.
+
+    Raises:
+        ValueError: the run has no card, or one of another kind.
+    """
+    file = run_dir / "card.json"
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file. --run-dir must name a finished run.")
+    card = json.loads(file.read_text(encoding="utf-8"))
+    size = card["config"]["image_size"]
+    return {
+        **{name: card[name] for name in ("dataset", "backbone", "code_length", "epsilon_255", "chance_map")},
+        "defense": DEFENSES[model],
+        "results": [row for row in card["results"] if row["defense"] == DEFENSES[model]],
+        "preprocessing": {
+            "pixels": "float32 in [0, 1], RGB; normalisation is inside",
+            "image_size": size,
+            "resize_size": round(size / card["config"].get("crop_fraction", 1.0)),
+            "resize": "shorter side to resize_size, bilinear with antialiasing, then the centre cut",
+        },
+        "versions": card["versions"],
+    }
