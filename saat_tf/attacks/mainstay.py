@@ -1,11 +1,13 @@
 """Attacks that drive a query away from, or towards, one code that stands for its label set."""
 
+import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from saat_tf.attacks.attack import GradientAttack, code_goal
-from saat_tf.attacks.objectives import Objective, adaptive_alignment, alignment
+from saat_tf.attacks.halving import HalvingStep
+from saat_tf.attacks.objectives import Objective, adaptive_alignment, alignment, hinged_alignment
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.rules import SignStep, StepRule
 from saat_tf.attacks.schedules import rising_alphas
@@ -115,6 +117,33 @@ def center_attack(
         return center_codes(labels, code_bank.label_sets, code_bank.code_sums(), code_bank.counts())
 
     return code_attack("center", threat_model, codes_of, targeted=targeted, num_steps=num_steps)
+
+
+def auto_attack(
+    threat_model: ThreatModel, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
+) -> GradientAttack:
+    """Compose the strongest single attack found here: on the mainstay codes, with steps that adapt.
+
+    Sign steps that start at 2 epsilon and halve where the hinged objective stalls, alpha 1 throughout; the best images
+    met are returned.
+
+    Args:
+        threat_model: the ball.
+        code_bank: codes of the training set under the encoder to attack, and its labels.
+        targeted: see `code_attack`.
+        num_steps: 100 or more; what is halved when depends on it.
+
+    Example:
+        >>> import numpy as np
+        >>> auto_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).name
+        'auto'
+
+    References:
+        `HalvingStep` for the step rule; the composition is our own.
+    """
+    pgd = PGD(threat_model=threat_model, objective=hinged_alignment, rule=HalvingStep(), num_steps=num_steps)
+    composed = mainstay_attack(threat_model, code_bank, targeted=targeted)
+    return dataclasses.replace(composed, name="auto" + ("-targeted" if targeted else ""), pgd=pgd)
 
 
 def anchor_attack(

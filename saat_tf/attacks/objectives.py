@@ -58,3 +58,23 @@ def adaptive_alignment(relaxed_codes: tf.Tensor, wanted_codes: tf.Tensor) -> tf.
     active = tf.cast(agreement < ADAPTIVE_MARGIN, agreement.dtype)
     gains = active * (2.0 - agreement) * agreement
     return tf.reduce_sum(gains, axis=-1) / tf.maximum(tf.reduce_sum(active, axis=-1), 1.0)
+
+
+def hinged_alignment(relaxed_codes: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    """Compute mean_k min(h_k t_k, 0.5): alignment in which a bit that is wanted by a margin counts no more.
+
+    Unlike `adaptive_alignment` it never falls as a bit improves, so objectives of different steps can be compared,
+    which a rule that adapts its step needs.
+
+    Args:
+        relaxed_codes: h, float (B, K) in [-1, 1].
+        wanted_codes: t, float (B, K) of -1/+1.
+
+    Returns:
+        float (B,) in [-1, 0.5].
+
+    Example:
+        >>> hinged_alignment(tf.constant([[0.9, -1.0]]), tf.constant([[1.0, 1.0]])).numpy().tolist()
+        [-0.25]
+    """
+    return tf.reduce_mean(tf.minimum(relaxed_codes * wanted_codes, ADAPTIVE_MARGIN), axis=-1)

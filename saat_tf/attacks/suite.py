@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from saat_tf.attacks.attack import Attack
 from saat_tf.attacks.hag import hag_attack
-from saat_tf.attacks.mainstay import STEP_SIZE, anchor_attack, center_attack, mainstay_attack, prototype_attack
+from saat_tf.attacks.mainstay import (
+    STEP_SIZE,
+    anchor_attack,
+    auto_attack,
+    center_attack,
+    mainstay_attack,
+    prototype_attack,
+)
 from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
@@ -59,6 +66,7 @@ ATTACKS: dict[str, Build] = {
     "hag": lambda ball, known, steps: hag_attack(ball, num_steps=steps),
     "sdha": lambda ball, known, steps: sdha_attack(ball, known.train, num_steps=steps),
     "mainstay": _mainstay(),
+    "auto": lambda ball, known, steps: auto_attack(ball, known.train, num_steps=steps),
     "mainstay-plain": _mainstay(objective="plain"),
     "center": lambda ball, known, steps: center_attack(ball, known.train, num_steps=steps),
     "pta": lambda ball, known, steps: pta_attack(ball, known.database, num_steps=steps),
@@ -73,4 +81,8 @@ ATTACKS: dict[str, Build] = {
     "dhta": lambda ball, known, steps: anchor_attack(ball, known.database, num_steps=steps),
     "tha": _tha,
     "mainstay-targeted": _mainstay(targeted=True),
+    "auto-targeted": lambda ball, known, steps: auto_attack(ball, known.train, targeted=True, num_steps=steps),
 }
+
+# The mixes, strongest attack first. "standard" costs three times the steps asked for, and PTA's and the black box's.
+SUITES: dict[str, tuple[str, ...]] = {"standard": ("auto", "mainstay", "center", "square")}

@@ -2,13 +2,17 @@
 
 import dataclasses
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from saat_tf.attacks import Attack
+from saat_tf.data import Split
+from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
-
-PERCEPTIBILITY = ("linf", "l2", "mse", "ssim")
+from saat_tf.models import HashingModel
+from saat_tf.progress import Track, silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,8 @@ class AttackedQueries:
         seeds: one for each restart.
         labels: uint8 (Q, C) of 0/1: of the queries or, where `targeted`, of their targets.
         codes: uint8 (R, Q, K / 8), packed, one layer a restart.
-        perceptibility: float32 (4, R, Q), in the order of `PERCEPTIBILITY`.
+        perceptibility: float32 (4, R, Q), in the order of `saat_tf.metrics.Perceptibility`.
+        images: float32 (E, S, S, 3), the adversarial images of the first E queries at the first seed.
     """
 
     attack: str
@@ -34,6 +39,7 @@ class AttackedQueries:
     labels: np.ndarray
     codes: np.ndarray
     perceptibility: np.ndarray
+    images: np.ndarray
 
     def save(self, path: Path) -> None:
         """Write everything into one .npz file, whole."""
@@ -68,4 +74,64 @@ class AttackedQueries:
             labels=fields["labels"],
             codes=fields["codes"],
             perceptibility=fields["perceptibility"],
+            images=fields["images"],
         )
+
+
+def attack_queries(
+    encoder: HashingModel,
+    split: Split,
+    attack: Attack,
+    labels: np.ndarray,
+    *,
+    num_steps: int,
+    seeds: Sequence[int] = (0,),
+    batch_size: int = 128,
+    keep_images: int = 0,
+    crafted_on: HashingModel | None = None,
+    track: Track = silent,
+) -> AttackedQueries:
+    """Attack every query once for each seed.
+
+    Args:
+        encoder: the model that encodes what the attack returns.
+        split: the queries.
+        attack: the attack; its threat model is checked on every image that it returns.
+        labels: (Q, C) of 0/1: of the queries or, for a targeted attack, of their targets.
+        num_steps: steps of the attack, to be kept beside its codes.
+        seeds: one for each restart.
+        batch_size: queries at a time.
+        keep_images: how many adversarial images to keep.
+        crafted_on: the surrogate that the attack sees; `encoder` itself by default.
+        track: shows progress.
+
+    Raises:
+        ValueError: the attack left its threat model, or there is no seed.
+    """
+    if not len(seeds):
+        raise ValueError("`seeds` must hold at least one seed. Received none.")
+    parts = [
+        attack_split(
+            encoder,
+            split,
+            attack,
+            labels,
+            batch_size=batch_size,
+            seed=seed,
+            keep_images=keep_images if i == 0 else 0,
+            crafted_on=crafted_on,
+            track=track,
+        )
+        for i, seed in enumerate(seeds)
+    ]
+    return AttackedQueries(
+        attack=attack.name,
+        targeted=attack.targeted,
+        epsilon_255=round(255 * attack.threat_model.epsilon, 6),
+        num_steps=num_steps,
+        seeds=tuple(seeds),
+        labels=np.asarray(labels, np.uint8),
+        codes=np.stack([part.codes for part in parts]),
+        perceptibility=np.stack([np.stack(part.perceptibility) for part in parts], axis=1).astype(np.float32),
+        images=parts[0].images,
+    )

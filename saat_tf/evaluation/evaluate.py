@@ -10,7 +10,7 @@ from saat_tf.attacks import Attack, Knowledge
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.layers import DMFL, CodeBank
-from saat_tf.metrics import chance_map, mean_average_precision
+from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
 
@@ -22,6 +22,21 @@ class EncodedData:
     train: np.ndarray
     database: np.ndarray
     test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackedSplit:
+    """What one run of an attack over a split made.
+
+    Args:
+        codes: uint8 (N, K / 8), packed, of the adversarial images as returned.
+        perceptibility: how far these are from the images, float64 (N,) each.
+        images: float32 (E, S, S, 3), the first E adversarial images.
+    """
+
+    codes: np.ndarray
+    perceptibility: Perceptibility
+    images: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +98,7 @@ def evaluate(
     """
     encoded = encode_data(encoder, data, batch_size, track)
     known = knowledge(encoded, data)
-    adversarial_codes, adversarial_images = attack_split(
+    attacked = attack_split(
         encoder,
         data.test,
         build_attack(known),
@@ -100,13 +115,13 @@ def evaluate(
 
     return RetrievalReport(
         clean_map=score(encoded.test),
-        attacked_map=score(adversarial_codes),
+        attacked_map=score(attacked.codes),
         ideal_attack_map=score(pack_codes(-mainstay).numpy()),
         chance_map=chance_map(data.test.labels, data.database.labels),
         database_codes=encoded.database,
         query_codes=encoded.test,
-        adversarial_codes=adversarial_codes,
-        adversarial_images=adversarial_images,
+        adversarial_codes=attacked.codes,
+        adversarial_images=attacked.images,
     )
 
 
@@ -154,22 +169,21 @@ def attack_split(
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
+    crafted_on: HashingModel | None = None,
     track: Track = silent,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> AttackedSplit:
     """Attack every image of a split, check what comes back, and encode that.
 
     Args:
-        encoder: the model under attack.
+        encoder: the model that encodes what the attack returns.
         split: the images.
         attack: the attack.
         labels: (N, C) of 0/1, the images' own labels or, for a targeted attack, those of their targets.
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to return.
+        crafted_on: the surrogate that the attack sees; `encoder` itself by default.
         track: shows progress.
-
-    Returns:
-        packed codes of the adversarial images, uint8 (N, K / 8), and the first adversarial images themselves.
 
     Raises:
         ValueError: the attack left its threat model.
@@ -177,14 +191,19 @@ def attack_split(
 
     @tf.function(reduce_retracing=True)
     def craft(images: tf.Tensor, batch_labels: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
-        return attack(encoder, images, batch_labels, batch_seed)
+        return attack(crafted_on or encoder, images, batch_labels, batch_seed)
 
-    codes, kept = [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
+    codes, seen, kept = [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
         returned = craft(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
         attack.threat_model.verify(returned.numpy(), images.numpy())
         codes.append(encoder.encode(returned).numpy())
+        seen.append(perceptibility(images.numpy(), returned.numpy()))
         if number * batch_size < keep_images:
             kept.append(returned.numpy())
-    return np.concatenate(codes), np.concatenate(kept)[:keep_images]
+    return AttackedSplit(
+        codes=np.concatenate(codes),
+        perceptibility=Perceptibility(*map(np.concatenate, zip(*seen, strict=True))),
+        images=np.concatenate(kept)[:keep_images],
+    )

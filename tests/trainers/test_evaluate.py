@@ -1,0 +1,166 @@
+"""Attacking a finished run again: rows, codes on disk, going on after a stop, and bad input."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from saat_tf.data import draw_scenes
+from saat_tf.evaluation.attacked import AttackedQueries
+from trainers import evaluate, run, scenes
+from trainers.evaluate import EvaluationOptions, main
+from trainers.scenes import ScenesRecipe
+
+QUERIES = 10
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "scenes"
+    recipe = ScenesRecipe(
+        run_dir=run_dir, num_train=96, num_queries=QUERIES, bits=16, pretrain_epochs=2, epochs=1, num_steps=2,
+        attack_steps=3,
+    )  # fmt: skip
+    assert run.main(recipe, "scenes", lambda: scenes.load(recipe)) == 0
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def options(run_dir, **changes):
+    few = EvaluationOptions(run_dir=run_dir, attacks=("mainstay", "hag"), num_steps=(2,), defenses=("saat",))
+    return dataclasses.replace(few, **changes)
+
+
+def rows_of(run_dir):
+    return json.loads((run_dir / "card.json").read_text())["results"]
+
+
+def precisions_by_hand(codes, database_codes, labels, database_labels):
+    values = []
+    for code, row in zip(codes, labels, strict=True):
+        order = np.argsort((code != database_codes).sum(axis=1), kind="stable")
+        hits = (database_labels[order] @ row) > 0
+        values.append(np.mean([hits[: i + 1].mean() for i in np.flatnonzero(hits)]) if hits.any() else 0.0)
+    return np.array(values)
+
+
+def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
+    before = rows_of(run_dir)
+    assert main(options(run_dir, restarts=2)) == 0
+    added = rows_of(run_dir)[len(before) :]
+    assert rows_of(run_dir)[: len(before)] == before
+    assert [(row["defense"], row["attack"]) for row in added] == [
+        ("saat", "none"), ("saat", "mainstay"), ("saat", "hag"), ("saat", "worst"),
+    ]  # fmt: skip
+
+    database, queries = draw_scenes(96, seed=0), draw_scenes(QUERIES, seed=1)
+    encoder = keras.saving.load_model(run_dir / "robust.keras")
+    database_codes = np.unpackbits(encoder.encode(database.images).numpy(), axis=1)
+
+    def precisions(packed):
+        return precisions_by_hand(np.unpackbits(packed, axis=1), database_codes, queries.labels, database.labels)
+
+    clean = precisions(encoder.encode(queries.images).numpy())
+    files = sorted((run_dir / "evaluation" / "saat").glob("*.npz"))
+    stored = {attacked.attack: attacked for attacked in map(AttackedQueries.load, files)}
+    lowest = {name: np.min([precisions(codes) for codes in stored[name].codes], axis=0) for name in ("mainstay", "hag")}
+    expected = [clean, lowest["mainstay"], lowest["hag"], np.min([clean, *lowest.values()], axis=0)]
+    for row, values in zip(added, expected, strict=True):
+        assert row["value"] == pytest.approx(values.mean())
+        assert row["interval"][0] <= row["value"] <= row["interval"][1]
+        assert (row["metric"], row["num_queries"], row["top_k"]) == ("MAP", QUERIES, 5000)
+    assert added[1]["epsilon_255"] == 8.0 and added[1]["num_steps"] == 2 and added[1]["restarts"] == 2
+    assert stored["mainstay"].codes.shape == (2, QUERIES, 2) and stored["mainstay"].seeds == (0, 1)
+    linf = stored["mainstay"].perceptibility[0]
+    assert (linf > 0).all() and (linf <= 8 / 255 + 1e-6).all()
+
+
+def test_every_combination_of_radius_and_steps_is_run(run_dir):
+    assert main(options(run_dir, attacks=("mainstay",), epsilon_255=(2.0, 8.0), num_steps=(1, 2))) == 0
+    settings = [(row["epsilon_255"], row["num_steps"]) for row in rows_of(run_dir) if "num_steps" in row]
+    assert settings == [(2.0, 1), (2.0, 2), (8.0, 1), (8.0, 2)]
+
+
+def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypatch):
+    assert main(options(run_dir)) == 0
+    first = rows_of(run_dir)
+    monkeypatch.setattr(evaluate, "attack_queries", lambda *args, **kwargs: pytest.fail("attacked again"))
+    assert main(options(run_dir)) == 0
+    assert rows_of(run_dir) == first
+
+
+def test_a_call_that_was_stopped_keeps_the_attacks_that_were_done(run_dir, monkeypatch):
+    attack, called = evaluate.attack_queries, []
+
+    def stopped(encoder, split, chosen, *args, **kwargs):
+        called.append(chosen.name)
+        if chosen.name == "hag":
+            raise KeyboardInterrupt
+        return attack(encoder, split, chosen, *args, **kwargs)
+
+    monkeypatch.setattr(evaluate, "attack_queries", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        main(options(run_dir))
+    monkeypatch.setattr(
+        evaluate, "attack_queries", lambda e, s, a, *x, **k: called.append(a.name) or attack(e, s, a, *x, **k)
+    )
+    assert main(options(run_dir)) == 0
+    assert called == ["mainstay", "hag", "hag"]
+
+
+def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
+    assert main(options(run_dir, attacks=("p2p",))) == 0
+    row = rows_of(run_dir)[-1]
+    (file,) = (run_dir / "evaluation" / "saat").glob("*.npz")
+    attacked = AttackedQueries.load(file)
+    queries = draw_scenes(QUERIES, seed=1).labels
+    assert row["metric"] == "t-MAP" and attacked.targeted
+    assert not (attacked.labels * queries).any() and attacked.labels.any(axis=1).all()
+
+
+def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
+    assert main(options(run_dir, attacks=("mainstay",), surrogate="none")) == 0
+    assert main(options(run_dir, attacks=("mainstay",), defenses=("none",))) == 0
+    assert rows_of(run_dir)[-3]["surrogate"] == "none"
+    (transferred,) = (run_dir / "evaluation" / "saat").glob("*-from-none.npz")
+    (direct,) = (run_dir / "evaluation" / "none").glob("*.npz")
+    # The same images, seen by two models.
+    np.testing.assert_array_equal(AttackedQueries.load(transferred).images, AttackedQueries.load(direct).images)
+
+
+BAD = {
+    "an unknown attack": ({"attacks": ("strongest",)}, "standard, hag, sdha"),
+    "no attack": ({"attacks": ()}, "--attacks must be among"),
+    "a radius beyond the pixels": ({"epsilon_255": (256.0,)}, "256"),
+    "no steps": ({"num_steps": (0,)}, "--num-steps"),
+    "no restart": ({"restarts": 0}, "--restarts"),
+    "no query": ({"num_queries": 0}, "--num-queries"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_bad_options_are_refused_before_anything_is_loaded(finished_run, changes, message, capsys):
+    assert main(options(finished_run, **changes)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path, capsys):
+    assert main(options(tmp_path)) == 2
+    assert "finished run" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_codes_is_named_and_not_trusted(run_dir, capsys):
+    assert main(options(run_dir, attacks=("mainstay",))) == 0
+    (file,) = (run_dir / "evaluation" / "saat").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    before = (run_dir / "card.json").read_text()
+    assert main(options(run_dir, attacks=("mainstay",))) == 2
+    assert file.name in capsys.readouterr().err
+    assert (run_dir / "card.json").read_text() == before

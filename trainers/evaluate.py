@@ -1,0 +1,229 @@
+"""Attack the models of a finished run again, by any attack: `python -m trainers.evaluate --run-dir R`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+import keras
+import rich.table
+import tyro
+
+from saat_tf.attacks import ATTACKS, SUITES, Attack, Knowledge, build_attack, draw_target_labels
+from saat_tf.data import RetrievalData, Split
+from saat_tf.evaluation import EncodedData, encode_data, knowledge
+from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
+from saat_tf.evaluation.verdict import WORST, attacked_precisions, merge_rows, row, worst_precisions
+from saat_tf.files import write_json
+from saat_tf.metrics import average_precisions
+from saat_tf.models import HashingModel
+from saat_tf.threat_model import ThreatModel
+from trainers.console import ATTACKS as ATTACK_TITLES
+from trainers.console import CONSOLE, DEFENSES, quiet_libraries, say, track
+from trainers.data_sets import load_data_of, read_card
+from trainers.training import EVALUATION_BATCH
+
+USAGE_ERROR = 2
+MODEL_FILES = {"none": "hashing.keras", "saat": "robust.keras"}
+SHOWN_QUERIES = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Attack the models of a finished run again, and add what comes out to its card.
+
+    Command: python -m trainers.evaluate --run-dir R --attacks standard
+    Each attack's codes are kept in R/evaluation, so that a second call goes on where the first one stopped, and every
+    metric can be recomputed. Every combination of attack, epsilon and number of steps is run.
+    """
+
+    run_dir: Path
+    """Folder of a finished run."""
+    attacks: tuple[str, ...] = ("standard",)
+    """Names of attacks, or "standard", the mix that gives the robust MAP. An unknown name prints all of them."""
+    epsilon_255: tuple[float, ...] = (8.0,)
+    """Radii of the ball in units of 1/255."""
+    num_steps: tuple[int, ...] = (100,)
+    """Steps of each attack; a black box sends ten queries for each."""
+    restarts: int = 1
+    """How often each attack starts again from another random point; each query counts at its worst."""
+    defenses: tuple[Literal["none", "saat"], ...] = ("none", "saat")
+    """Which models: none is hashing.keras, saat is robust.keras."""
+    surrogate: Literal["none", "saat"] | None = None
+    """Craft on this model of the run instead of the one that is scored."""
+    num_queries: int | None = None
+    """Attack the first so many queries only."""
+    data_dir: Path | None = None
+    """Where the images are now, if not where the run found them."""
+    seed: int = 0
+    """Seed of the first start, and of the targets that are drawn for targeted attacks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """A model of the run with its codes."""
+
+    defense: str
+    encoder: HashingModel
+    encoded: EncodedData
+    known: Knowledge
+
+
+def main(options: EvaluationOptions) -> int:
+    """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
+    quiet_libraries()
+    try:
+        check_options(options)
+        card = read_card(options.run_dir)
+        recipe, data = load_data_of(card, options.data_dir)
+        data = dataclasses.replace(data, test=_first(data.test, options.num_queries))
+        wanted = {*options.defenses, *([options.surrogate] if options.surrogate else [])}
+        models = {defense: load_model(options.run_dir, defense, data) for defense in MODEL_FILES if defense in wanted}
+        rows = []
+        for defense in options.defenses:
+            rows += evaluate_model(options, models, defense, data, recipe.top_k)
+            card = {**card, "results": merge_rows(card["results"], rows)}
+            write_json(options.run_dir / "card.json", card)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    CONSOLE.print(table_of(rows, card["chance_map"]))
+    say(f"Card and codes: {options.run_dir}")
+    return 0
+
+
+def check_options(options: EvaluationOptions) -> None:
+    """Check the options before anything is loaded.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+    unknown = [name for name in options.attacks if name not in ATTACKS and name not in SUITES]
+    if unknown or not options.attacks:
+        raise ValueError(
+            f"--attacks must be among {', '.join([*SUITES, *ATTACKS])}. Received: {', '.join(unknown) or 'none'}."
+        )
+    for epsilon_255 in options.epsilon_255:
+        ThreatModel.from_255(epsilon_255)
+    if min(options.num_steps, default=0) < 1 or options.restarts < 1 or not options.epsilon_255:
+        raise ValueError(
+            "--num-steps and --restarts must be at least 1, and there must be an --epsilon-255. Received: "
+            f"{options.num_steps}, {options.restarts}, {options.epsilon_255}."
+        )
+    if options.num_queries is not None and options.num_queries < 1:
+        raise ValueError(f"--num-queries must be at least 1. Received: {options.num_queries}.")
+
+
+def _first(split: Split, count: int | None) -> Split:
+    return dataclasses.replace(split, labels=split.labels[:count])
+
+
+def load_model(run_dir: Path, defense: str, data: RetrievalData) -> Evaluated:
+    """Load one model of the run and encode the data with it.
+
+    Raises:
+        FileNotFoundError: the run has no such model.
+    """
+    file = run_dir / MODEL_FILES[defense]
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
+    encoder = keras.saving.load_model(file, compile=False, safe_mode=True)
+    encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
+    return Evaluated(defense, encoder, encoded, knowledge(encoded, data))
+
+
+def evaluate_model(
+    options: EvaluationOptions, models: dict[str, Evaluated], defense: str, data: RetrievalData, top_k: int
+) -> list[dict]:
+    """Run every attack on one model, or take it from disk, and return the rows of the card."""
+    victim, crafted_on = models[defense], models[options.surrogate or defense]
+    clean = average_precisions(
+        victim.encoded.test, victim.encoded.database, data.test.labels, data.database.labels, top_k=top_k
+    )
+    rows = [row(clean, defense=defense, attack="none", top_k=top_k)]
+    seeds = tuple(range(options.seed, options.seed + options.restarts))
+    for epsilon_255 in options.epsilon_255:
+        for num_steps in options.num_steps:
+            setting = {"epsilon_255": epsilon_255, "num_steps": num_steps, "restarts": options.restarts}
+            setting |= {"seed": options.seed, **({"surrogate": options.surrogate} if options.surrogate else {})}
+            found = []
+            for name in attack_names(options.attacks):
+                attack = build_attack(name, ThreatModel.from_255(epsilon_255), crafted_on.known, num_steps=num_steps)
+                attacked = cached_attack(options, victim, crafted_on, attack, data, seeds, num_steps)
+                precisions = attacked_precisions(attacked, victim.encoded.database, data.database.labels, top_k=top_k)
+                rows.append(
+                    row(precisions, defense=defense, attack=name, top_k=top_k, targeted=attack.targeted, **setting)
+                )
+                if not attack.targeted:
+                    found.append(precisions)
+            if len(found) > 1:
+                worst = worst_precisions([clean, *found])
+                rows.append(row(worst, defense=defense, attack=WORST, top_k=top_k, **setting))
+    return rows
+
+
+def attack_names(chosen: tuple[str, ...]) -> list[str]:
+    """Replace the names of suites by those of their attacks, each once."""
+    return list(dict.fromkeys(name for choice in chosen for name in SUITES.get(choice, (choice,))))
+
+
+def cached_attack(
+    options: EvaluationOptions,
+    victim: Evaluated,
+    crafted_on: Evaluated,
+    attack: Attack,
+    data: RetrievalData,
+    seeds: tuple[int, ...],
+    num_steps: int,
+) -> AttackedQueries:
+    """Return what this attack made of the queries, from disk where it has run before."""
+    folder = options.run_dir / "evaluation" / victim.defense
+    source = "" if crafted_on is victim else f"-from-{crafted_on.defense}"
+    queries = len(data.test)
+    name = f"{attack.name}-eps{255 * attack.threat_model.epsilon:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}"
+    file = folder / f"{name}-queries{queries}{source}.npz"
+    if file.is_file():
+        return AttackedQueries.load(file)
+    labels = data.test.labels
+    if attack.targeted:
+        labels = draw_target_labels(labels, data.database.labels, seed=options.seed)
+    attacked = attack_queries(
+        victim.encoder,
+        data.test,
+        attack,
+        labels,
+        num_steps=num_steps,
+        seeds=seeds,
+        batch_size=EVALUATION_BATCH,
+        keep_images=SHOWN_QUERIES,
+        crafted_on=crafted_on.encoder,
+        track=track,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    attacked.save(file)
+    return attacked
+
+
+def table_of(rows: list[dict], chance_map: float) -> rich.table.Table:
+    """Return the last table: each result with its interval, and chance beside it."""
+    table = rich.table.Table(
+        title=f"MAP@{rows[0]['top_k']} with 95% intervals over queries (chance {chance_map:.3f})",
+        caption="worst: each query at its worst over the attacks above of the same epsilon and steps, and over none.",
+    )
+    for column in ("model", "attack", "epsilon", "steps", "metric"):
+        table.add_column(column)
+    for column in ("value", "95%", "chance"):
+        table.add_column(column, justify="right")
+    for result in rows:
+        low, high = result["interval"]
+        epsilon = f"{result['epsilon_255']:g}/255" if "epsilon_255" in result else ""
+        table.add_row(
+            DEFENSES[result["defense"]], ATTACK_TITLES.get(result["attack"], result["attack"]), epsilon,
+            str(result.get("num_steps", "")), result["metric"], f"{result['value']:.3f}",
+            f"{low:.3f}-{high:.3f}", f"{chance_map:.3f}",
+        )  # fmt: skip
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(EvaluationOptions)))
