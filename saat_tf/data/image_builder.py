@@ -47,7 +47,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         images = self.read(Path(dl_manager.manual_dir))
-        self.info.metadata.update(class_names=images.class_names, skipped=images.skipped)
+        self.info.metadata.update(class_names=list(images.class_names), skipped=list(images.skipped))
         return {"images": self._generate_examples(images)}
 
     def _generate_examples(self, images: LabelledImages) -> Iterator[tuple[str, dict]]:

@@ -215,10 +215,11 @@ def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:
                 f"{file}:{number}: expected {width} values, as line 1 has. Received: {len(values)}. "
                 "Each row needs one 0 or 1 for each class."
             )
-        strange = set(values) - {"0", "1"}
-        if strange:
-            raise DataError(f"{file}:{number}: labels must be 0 or 1. Received: {sorted(strange)[0]!r}.")
-        labels[number - 1] = [value == "1" for value in values]
+        digits = "".join(values)
+        if len(digits) != width or digits.strip("01"):
+            strange = min(set(values) - {"0", "1"})
+            raise DataError(f"{file}:{number}: labels must be 0 or 1. Received: {strange!r}.")
+        labels[number - 1] = np.frombuffer(digits.encode(), np.uint8) - ord("0")
     return labels
 
 

@@ -124,7 +124,7 @@ def official_split(
         raise ValueError(f"expected database 'listed', 'joined' or 'rest'. Received: {database!r}.")
     places: dict[str, list[int]] = {}
     for i, name in enumerate(images.ids):
-        places.setdefault(name.rpartition("/")[2], []).append(i)
+        places.setdefault(_base(name), []).append(i)
     rows = {name: _listed(images, places, lists, name) for name in SPLITS if name != "database" or database != "rest"}
     queries = set(rows["test"])
     if database == "rest":
@@ -186,23 +186,26 @@ def _file(lists: Path, split: str, kind: str) -> Path:
     return find_list(file) or file
 
 
+def _base(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, split: str) -> list[int]:
-    """Return the rows of the images that one list names, in its order."""
+    """Return the rows of the images that one list names, in its order; `places` has the rows of each file name."""
     file = _file(lists, split, "img")
-    names, listed_labels = read_split(_file(lists, split, "img"), _file(lists, split, "label"))
-    skipped = {name.rpartition("/")[2] for name in images.skipped}
+    names, listed_labels = read_split(file, _file(lists, split, "label"))
+    skipped = {_base(name) for name in images.skipped}
     rows, lines = [], []
     for line, name in enumerate(names):
-        base = name.replace("\\", "/").rpartition("/")[2]
-        found = places.get(base, [])
+        found = places.get(_base(name), [])
         if len(found) > 1:
-            found = [i for i in found if name.replace("\\", "/").endswith(images.ids[i])]
-        if len(found) != 1 and base not in skipped:
-            count = len(found) or "no"
-            raise DataError(f"{file}:{line + 1}: the data have {count} images named {name}. They are of another set.")
+            found = [i for i in found if name.replace("\\", "/").endswith(images.ids[i])] or found
         if len(found) == 1:
             rows.append(found[0])
             lines.append(line)
+        elif _base(name) not in skipped:
+            count = len(found) or "no"
+            raise DataError(f"{file}:{line + 1}: the data have {count} images named {name}. They are of another set.")
     _check_labels(_file(lists, split, "label"), listed_labels[lines], images.labels[rows], lines)
     return rows
 
