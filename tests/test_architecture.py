@@ -28,6 +28,8 @@ NOT_IN_LIBRARY = {
     "tyro",
     "rich",
 }
+# Programs inside the library: they read the command line and print.
+PROGRAMS = {"saat_tf/data/prepare.py"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -59,7 +61,7 @@ def imported(tree):
             yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - PROGRAMS))
 def test_the_library_imports_no_program_and_no_terminal(name):
     assert not NOT_IN_LIBRARY & set(imported(TREES[name]))
 
@@ -70,7 +72,7 @@ def called(tree):
             yield node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - PROGRAMS))
 def test_the_library_prints_nothing_and_never_exits(name):
     assert not {"print", "pprint", "exit", "_exit", "breakpoint", "input"} & set(called(TREES[name]))
 

@@ -5,22 +5,25 @@ import sys
 
 import tyro
 
-from trainers.files import load_files
-from trainers.recipe import FileRecipe
+from saat_tf.data.coco import HOW_TO_GET as HOW_TO_FETCH
+from saat_tf.data.coco import PROTOCOL, read_coco
+from trainers.files import load_data_set
+from trainers.recipe import SplitRecipe
 from trainers.run import main
 
-HOW_TO_GET = """\
-1. Fetch the 2014 images, 13 GB and 6 GB, from https://cocodataset.org/#download: train2014.zip and val2014.zip;
-   unpack both in one folder.
-2. Put the split into the same folder, in the list format, for train (10,000), database (117,218) and test (5,000):
-     <split>_img.txt     one image path a line, such as train2014/COCO_train2014_000000000009.jpg
-     <split>_label.txt   one row of eighty 0/1 a line
-   The HashNet and ProS-GAN repositories publish these lists.
-3. python -m trainers.coco --data-dir THAT_FOLDER"""
+HOW_TO_GET = f"""\
+{HOW_TO_FETCH}
+Then train on that folder, by a split that is drawn by the protocol:
+  python -m trainers.coco --data-dir THAT_FOLDER --split seeded
+or by published lists, such as those of HashNet, whose database lacks the training images and has the queries:
+  python -m trainers.coco --data-dir THAT_FOLDER --lists FOLDER_OF_THE_LISTS --database joined
+Or have TensorFlow Datasets fetch it, 20 GB: python -m saat_tf.data.prepare coco --download --out DIR
+A folder in the list format is read as it is: <split>_img.txt, one image path a line, and <split>_label.txt, one row of
+0/1 a line, for train, database and test."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CocoRecipe(FileRecipe):
+class CocoRecipe(SplitRecipe):
     """Hash MS-COCO by the paper's settings: AlexNet, DPH, SGD, 100 epochs of hashing, then 20 of SAAT.
 
     Command: python -m trainers.coco --data-dir DIR
@@ -28,10 +31,10 @@ class CocoRecipe(FileRecipe):
     Expected: the paper's MAP@5000 at 32 bits, from ImageNet weights, is 0.574 clean and 0.112 under attack for the
     undefended model, 0.494 and 0.309 for SAAT; chance is about 0.35. ImageNet weights of AlexNet are not read yet,
     so this recipe starts from random ones.
-    Source: arXiv 2310.14637 and the authors' code.
+    Source: arXiv 2310.14637 and the authors' code. Split: 5,000 queries, 117,218 in the database, 10,000 for training.
     """
 
 
 if __name__ == "__main__":
     recipe = tyro.cli(CocoRecipe)
-    sys.exit(main(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET)))
+    sys.exit(main(recipe, "coco", lambda: load_data_set(recipe, "coco", HOW_TO_GET, read_coco, PROTOCOL)))

@@ -70,3 +70,20 @@ class FileRecipe(Recipe):
     """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
     """Keep the decoded training images in memory."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitRecipe(FileRecipe):
+    """Options of the trainers that can divide a data set themselves."""
+
+    data_dir: Path | None = None
+    """Folder in the list format; or, with --split seeded or with --lists, the data set as it was fetched."""
+    split: Literal["official", "seeded"] = "official"
+    """official: as lists say, those in --data-dir or --lists; seeded: drawn by the protocol of the data set."""
+    split_seed: int = 0
+    """Seed of the seeded split, apart from the seed of the training: runs are compared on one split."""
+    lists: Path | None = None
+    """Folder of official lists, plain or .gz; or the beginning of their names, such as lists/FLICKR-25K_."""
+    database: Literal["listed", "joined", "rest"] = "listed"
+    """Database by --lists: as listed; joined, (database + train) - test, for HashNet's COCO lists; or the rest, every
+    image that is no query, for lists without a database."""

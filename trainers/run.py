@@ -13,7 +13,7 @@ import keras
 
 from saat_tf.attacks import ATTACKS
 from saat_tf.codes import BITS_PER_BYTE
-from saat_tf.data import RetrievalData
+from saat_tf.data import RetrievalData, write_image_lists
 from saat_tf.evaluation import (
     attacked_queries,
     evaluate,
@@ -28,6 +28,7 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
+from trainers.files import FileData
 from trainers.recipe import Recipe
 from trainers.training import EVALUATION_BATCH, build_encoder, pretrain, train_adversarially
 
@@ -106,6 +107,8 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Pat
     (run_dir / "checkpoints").mkdir()
     config = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
     write_json(run_dir / "config.json", config)
+    if isinstance(data, FileData):
+        write_image_lists(data.lists, data.class_names, run_dir / "split", suffix=".txt.gz")
     say(
         f"{data.name}: {len(data.train)} training images, {len(data.database)} in the database, "
         f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"

@@ -1,17 +1,28 @@
 """The list format of the hashing field: `<split>_img.txt` and `<split>_label.txt` for train, database and test."""
 
 import dataclasses
+import gzip
+import importlib.resources.abc
+import io
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from saat_tf.files import write_whole
+
 SPLITS = ("train", "database", "test")
 HOW_TO_LAY_OUT = (
     "A data folder holds <split>_img.txt (one image path a line, relative to the folder) and <split>_label.txt (one "
-    "row of 0/1 a line) for the splits train, database and test; test holds the queries."
+    "row of 0/1 a line) for the splits train, database and test; test holds the queries. Each may be gzipped: .txt.gz."
 )
+# The longest list in use, COCO's database, has 19 MB of labels. A file that unpacks to more than this is no list.
+MAX_LIST_BYTES = 2**30
+
+# What pathlib.Path and zipfile.Path have in common.
+File = importlib.resources.abc.Traversable
 
 
 class DataError(ValueError):
@@ -69,20 +80,100 @@ def read_image_lists(data_dir: Path, *, num_classes: int | None = None) -> Image
     if len(set(widths.values())) > 1:
         raise DataError(f"{data_dir}: label rows differ in width between splits: {widths}. Use one set of classes.")
     _check_disjoint(data_dir, test=splits[2], database=splits[1])
-    width = widths["train"]
-    if num_classes is not None:
-        if not 1 <= num_classes <= width:
-            raise DataError(f"{data_dir}: cannot keep {num_classes} label columns of {width}. Ask for 1 to {width}.")
-        splits = [_keep_columns(split, num_classes, data_dir) for split in splits]
-    return ImageLists(*splits)
+    lists = ImageLists(*splits)
+    return lists if num_classes is None else keep_columns(lists, num_classes, data_dir)
 
 
-def _read_split(data_dir: Path, name: str) -> ImageList:
-    image_file, label_file = data_dir / f"{name}_img.txt", data_dir / f"{name}_label.txt"
-    for file in (image_file, label_file):
-        if not file.is_file():
-            raise DataError(f"{file}: no such file. {HOW_TO_LAY_OUT}")
-    lines, label_lines = _lines(image_file), _lines(label_file)
+def keep_columns(lists: ImageLists, num_classes: int, place: Path) -> ImageLists:
+    """Keep the first `num_classes` label columns, and of the images those that keep a label.
+
+    Args:
+        lists: the three splits.
+        num_classes: columns to keep.
+        place: where the data lie, for messages.
+
+    Raises:
+        DataError: there are fewer columns, or a split keeps no image.
+    """
+    width = lists.train.labels.shape[1]
+    if not 1 <= num_classes <= width:
+        raise DataError(f"{place}: cannot keep {num_classes} label columns of {width}. Ask for 1 to {width}.")
+    splits = (lists.train, lists.database, lists.test)
+    return ImageLists(*(_keep_columns(split, num_classes, place) for split in splits))
+
+
+def write_image_lists(lists: ImageLists, class_names: Sequence[str], folder: Path, *, suffix: str = ".txt") -> None:
+    """Write three splits and the class names in the list format.
+
+    Image paths are written relative to the folder, with `/`, and lead to the images themselves, not to links to them:
+    the folder and the images may move together, and no copy is made.
+
+    Args:
+        lists: the three splits.
+        class_names: C names, the label columns in their order.
+        folder: the folder to fill; made where there is none.
+        suffix: ".txt", or ".txt.gz" for lists a tenth as large.
+
+    Raises:
+        DataError: the path of an image cannot stand on a line of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_lines(folder / "classes.txt", class_names)
+    base = os.path.realpath(folder)
+    for split in (lists.train, lists.database, lists.test):
+        paths = [Path(os.path.relpath(os.path.realpath(path), base)).as_posix() for path in split.paths]
+        strange = [path for path in paths if path != path.strip() or len(path.splitlines()) != 1]
+        if strange:
+            raise DataError(f"the path {strange[0]!r} has white space at an end or a line break. Rename the image.")
+        _write_lines(folder / f"{split.name}_img{suffix}", paths)
+        digits = split.labels.astype(np.uint8).astype("U1")
+        _write_lines(folder / f"{split.name}_label{suffix}", map(" ".join, digits))
+
+
+def find_list(path: Path) -> Path | None:
+    """Return `path`, or where there is no such file its gzipped form `path`.gz, or where there is neither None."""
+    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
+
+
+def read_lines(file: File) -> list[str]:
+    """Read the lines of a UTF-8 text file, gzipped where its name ends in .gz, without blank ones at its end.
+
+    Raises:
+        DataError: it is no such file, or unpacks to more than `MAX_LIST_BYTES`.
+    """
+    try:
+        contents = file.read_bytes()
+        if file.name.endswith(".gz"):
+            contents = gzip.GzipFile(fileobj=io.BytesIO(contents)).read(MAX_LIST_BYTES + 1)
+            if len(contents) > MAX_LIST_BYTES:
+                raise DataError(f"{file}: unpacks to more than {MAX_LIST_BYTES:,} bytes, which is no list.")
+        return contents.decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: not a whole gzip file ({error}). Fetch it again.") from error
+
+
+def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
+    """Read a list of image names and its list of labels, plain or gzipped.
+
+    Args:
+        images: N names, one a line.
+        labels: N rows of 0/1.
+
+    Returns:
+        The names without white space around them, and float32 (N, C).
+
+    Raises:
+        DataError: a file is missing, empty, malformed, or of another length than the other.
+    """
+    image_file, label_file = find_list(images), find_list(labels)
+    for file, wanted in ((image_file, images), (label_file, labels)):
+        if file is None:
+            raise DataError(f"{wanted}: no such file. {HOW_TO_LAY_OUT}")
+    lines, label_lines = read_lines(image_file), read_lines(label_file)
     if len(lines) != len(label_lines):
         raise DataError(
             f"{image_file} has {len(lines)} lines and {label_file} has {len(label_lines)}. "
@@ -90,23 +181,26 @@ def _read_split(data_dir: Path, name: str) -> ImageList:
         )
     if not lines:
         raise DataError(f"{image_file}: the list is empty. {HOW_TO_LAY_OUT}")
-    paths = tuple(data_dir / line.strip() for line in lines)
+    return [line.strip() for line in lines], _parse_labels(label_file, label_lines)
+
+
+def _read_split(data_dir: Path, name: str) -> ImageList:
+    images = data_dir / f"{name}_img.txt"
+    names, labels = read_split(images, data_dir / f"{name}_label.txt")
+    paths = tuple(data_dir / name for name in names)
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise DataError(
-                f"{image_file}:{number}: no such image: {path}. Restore it, or remove line {number} of both lists."
+                f"{images}:{number}: no such image: {path}. Restore it, or remove line {number} of both lists."
             )
-    return ImageList(name, paths, _parse_labels(label_file, label_lines), tuple(range(1, len(paths) + 1)))
+    return ImageList(name, paths, labels, tuple(range(1, len(paths) + 1)))
 
 
-def _lines(file: Path) -> list[str]:
-    """Read the lines of a text file, without blank ones at its end."""
-    try:
-        return file.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
+    contents = "".join(f"{line}\n" for line in lines).encode()
+    if file.name.endswith(".gz"):
+        contents = gzip.compress(contents, mtime=0)  # without the time, one split gives one file
+    write_whole(file, lambda temporary: temporary.write_bytes(contents))
 
 
 def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:
@@ -121,10 +215,11 @@ def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:
                 f"{file}:{number}: expected {width} values, as line 1 has. Received: {len(values)}. "
                 "Each row needs one 0 or 1 for each class."
             )
-        strange = set(values) - {"0", "1"}
-        if strange:
-            raise DataError(f"{file}:{number}: labels must be 0 or 1. Received: {sorted(strange)[0]!r}.")
-        labels[number - 1] = [value == "1" for value in values]
+        digits = "".join(values)
+        if len(digits) != width or digits.strip("01"):
+            strange = min(set(values) - {"0", "1"})
+            raise DataError(f"{file}:{number}: labels must be 0 or 1. Received: {strange!r}.")
+        labels[number - 1] = np.frombuffer(digits.encode(), np.uint8) - ord("0")
     return labels
 
 

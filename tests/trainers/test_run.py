@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from saat_tf.data import CLASS_NAMES, draw_scenes
+from saat_tf.data import CLASS_NAMES, draw_scenes, read_image_lists
 from saat_tf.metrics import chance_map
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +166,12 @@ def test_image_files_train_from_the_command_line(photo_folder, tmp_path, module)
     assert done.returncode == 0, done.stderr
     assert "16 training images, 30 in the database, 6 queries" in done.stdout
     assert {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*")} >= FILES
+    kept, lists = read_image_lists(tmp_path / "run" / "split"), read_image_lists(photo_folder)
+    for split, count in (("train", 16), ("database", 30), ("test", 6)):
+        paths = [path.resolve() for path in getattr(kept, split).paths]
+        assert paths == list(getattr(lists, split).paths[:count])
+        np.testing.assert_array_equal(getattr(kept, split).labels, getattr(lists, split).labels[:count])
+    assert (tmp_path / "run" / "split" / "classes.txt").read_text().splitlines() == list(CLASS_NAMES)
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="needs the real COCO images of shared/data/coco_mini")

@@ -1,12 +1,13 @@
 """The list format: what reads, and that every fault names its file, its line and a remedy."""
 
+import gzip
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from saat_tf.data import DataError, read_image_lists
+from saat_tf.data import DataError, list_format, read_image_lists, write_image_lists
 
 # Labels of the good folder: three classes, two images a split.
 IMAGES = {
@@ -252,3 +253,61 @@ def test_a_data_error_is_a_value_error():
 
 def test_a_missing_folder_is_named():
     assert "no_such_folder" in fault(Path("no_such_folder"))
+
+
+def test_lists_may_be_gzipped(folder):
+    for file in folder.glob("*.txt"):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    check_good(folder, read_image_lists(folder))
+
+
+def test_a_plain_list_goes_before_a_gzipped_one(folder):
+    (folder / "train_img.txt.gz").write_bytes(b"no gzip file")
+    check_good(folder, read_image_lists(folder))
+
+
+@pytest.mark.parametrize("content", [b"no gzip file", gzip.compress(b"images/a.jpg\n")[:-9], b""])
+def test_what_is_no_whole_gzip_file_is_named(folder, content):
+    (folder / "train_img.txt").unlink()
+    (folder / "train_img.txt.gz").write_bytes(content)
+    assert fault(folder).startswith(f"{folder / 'train_img.txt'}")
+
+
+def test_a_list_that_unpacks_to_too_much_is_refused(folder, monkeypatch):
+    (folder / "train_img.txt").unlink()
+    (folder / "train_img.txt.gz").write_bytes(gzip.compress(b"x" * 2_000))
+    monkeypatch.setattr(list_format, "MAX_LIST_BYTES", 1_000)
+    assert "unpacks to more than 1,000 bytes" in fault(folder)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz"])
+def test_what_is_written_reads_back(folder, suffix):
+    lists, copy = read_image_lists(folder), folder / "sub" / "copy"
+    write_image_lists(lists, ["bär", "cat", "dog"], copy, suffix=suffix)
+    assert (copy / "classes.txt").read_text(encoding="utf-8") == "bär\ncat\ndog\n"
+    assert {path.name for path in copy.iterdir()} == {"classes.txt"} | {
+        f"{split}_{kind}{suffix}" for split in IMAGES for kind in ("img", "label")
+    }
+    again = read_image_lists(copy)
+    for split in IMAGES:
+        for path, image in zip(getattr(again, split).paths, IMAGES[split], strict=True):
+            assert path == copy / "../.." / image
+        np.testing.assert_array_equal(getattr(again, split).labels, labels_of(LABELS[split]))
+
+
+def test_one_split_gives_one_gzip_file(folder):
+    lists = read_image_lists(folder)
+    for name in ("one", "two"):
+        write_image_lists(lists, ["a", "b", "c"], folder / name, suffix=".txt.gz")
+    names = {path.name for path in (folder / "one").iterdir()}
+    assert all((folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", " a.jpg", "a\u2028b.jpg"])
+def test_a_path_that_no_line_can_hold_is_refused(folder, name):
+    (folder / name).touch()
+    lists = read_image_lists(folder)
+    changed = list_format.ImageList("test", (folder / name,), lists.test.labels[:1], (1,))
+    with pytest.raises(DataError, match="white space at an end or a line break"):
+        write_image_lists(list_format.ImageLists(lists.train, lists.database, changed), ["a"], folder)
