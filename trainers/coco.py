@@ -7,7 +7,7 @@ import tyro
 
 from saat_tf.data.coco import HOW_TO_GET as HOW_TO_FETCH
 from saat_tf.data.coco import PROTOCOL, read_coco
-from trainers.files import load_data_set
+from trainers.files import FileData, load_data_set
 from trainers.recipe import SplitRecipe
 from trainers.run import main
 
@@ -35,6 +35,11 @@ class CocoRecipe(SplitRecipe):
     """
 
 
+def load(recipe: CocoRecipe) -> FileData:
+    """Read and check the data set."""
+    return load_data_set(recipe, "coco", HOW_TO_GET, read_coco, PROTOCOL)
+
+
 if __name__ == "__main__":
     recipe = tyro.cli(CocoRecipe)
-    sys.exit(main(recipe, "coco", lambda: load_data_set(recipe, "coco", HOW_TO_GET, read_coco, PROTOCOL)))
+    sys.exit(main(recipe, "coco", lambda: load(recipe)))

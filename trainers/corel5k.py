@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from trainers.files import load_files
+from trainers.files import FileData, load_files
 from trainers.recipe import FileRecipe
 from trainers.run import main
 
@@ -44,6 +44,11 @@ class Corel5kRecipe(FileRecipe):
     inner_training: Literal["training", "inference"] = "inference"
 
 
+def load(recipe: Corel5kRecipe) -> FileData:
+    """Read and check the data set."""
+    return load_files(recipe, "corel5k", HOW_TO_GET)
+
+
 if __name__ == "__main__":
     recipe = tyro.cli(Corel5kRecipe)
-    sys.exit(main(recipe, "corel5k", lambda: load_files(recipe, "corel5k", HOW_TO_GET)))
+    sys.exit(main(recipe, "corel5k", lambda: load(recipe)))

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saat_tf.data import DataError, RetrievalData
-from trainers import coco, corel5k, scenes
+from trainers import coco, corel5k, flickr25k, nus_wide, scenes
 from trainers.recipe import FileRecipe, Recipe
 
 DATA_SETS: dict[str, tuple[type[Recipe], Callable[[Recipe], RetrievalData]]] = {
     "coco": (coco.CocoRecipe, coco.load),
     "corel5k": (corel5k.Corel5kRecipe, corel5k.load),
+    "flickr25k": (flickr25k.Flickr25kRecipe, flickr25k.load),
+    "nus_wide": (nus_wide.NusWideRecipe, nus_wide.load),
     "scenes": (scenes.ScenesRecipe, scenes.load),
 }
 

@@ -7,7 +7,7 @@ import tyro
 
 from saat_tf.data.flickr25k import HOW_TO_GET as HOW_TO_FETCH
 from saat_tf.data.flickr25k import PROTOCOL, read_flickr25k
-from trainers.files import load_data_set
+from trainers.files import FileData, load_data_set
 from trainers.recipe import SplitRecipe
 from trainers.run import main
 
@@ -34,8 +34,11 @@ class Flickr25kRecipe(SplitRecipe):
     """
 
 
+def load(recipe: Flickr25kRecipe) -> FileData:
+    """Read and check the data set."""
+    return load_data_set(recipe, "flickr25k", HOW_TO_GET, read_flickr25k, PROTOCOL)
+
+
 if __name__ == "__main__":
     recipe = tyro.cli(Flickr25kRecipe)
-    sys.exit(
-        main(recipe, "flickr25k", lambda: load_data_set(recipe, "flickr25k", HOW_TO_GET, read_flickr25k, PROTOCOL))
-    )
+    sys.exit(main(recipe, "flickr25k", lambda: load(recipe)))

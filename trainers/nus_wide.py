@@ -7,7 +7,7 @@ import tyro
 
 from saat_tf.data.nus_wide import HOW_TO_GET as HOW_TO_FETCH
 from saat_tf.data.nus_wide import PROTOCOL, read_nus_wide
-from trainers.files import load_data_set
+from trainers.files import FileData, load_data_set
 from trainers.recipe import SplitRecipe
 from trainers.run import main
 
@@ -35,6 +35,11 @@ class NusWideRecipe(SplitRecipe):
     """
 
 
+def load(recipe: NusWideRecipe) -> FileData:
+    """Read and check the data set."""
+    return load_data_set(recipe, "nus_wide", HOW_TO_GET, read_nus_wide, PROTOCOL)
+
+
 if __name__ == "__main__":
     recipe = tyro.cli(NusWideRecipe)
-    sys.exit(main(recipe, "nus_wide", lambda: load_data_set(recipe, "nus_wide", HOW_TO_GET, read_nus_wide, PROTOCOL)))
+    sys.exit(main(recipe, "nus_wide", lambda: load(recipe)))
