@@ -3,19 +3,27 @@
 from saat_tf.attacks.attack import Attack, GradientAttack, code_goal
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.halving import HalvingStep
-from saat_tf.attacks.mainstay import anchor_attack, center_attack, code_attack, mainstay_attack, prototype_attack
+from saat_tf.attacks.mainstay import (
+    anchor_attack,
+    auto_attack,
+    center_attack,
+    code_attack,
+    mainstay_attack,
+    prototype_attack,
+)
 from saat_tf.attacks.objectives import adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, DiverseInput, GradientStep, MomentumStep, SignStep, StepRule
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import SquareAttack, square_attack
-from saat_tf.attacks.suite import ATTACKS, Knowledge
+from saat_tf.attacks.suite import ATTACKS, SUITES, Knowledge, build_attack
 from saat_tf.attacks.targets import check_target_labels, draw_target_labels
 
 __all__ = [
     "ATTACKS",
     "PGD",
+    "SUITES",
     "AdamStep",
     "Attack",
     "DiverseInput",
@@ -30,6 +38,8 @@ __all__ = [
     "adaptive_alignment",
     "alignment",
     "anchor_attack",
+    "auto_attack",
+    "build_attack",
     "center_attack",
     "check_target_labels",
     "code_attack",

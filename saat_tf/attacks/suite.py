@@ -41,13 +41,9 @@ class Knowledge:
 Build = Callable[[ThreatModel, Knowledge, int], Attack]
 
 
-def _mainstay(**parts: object) -> Build:
-    return lambda ball, known, steps: mainstay_attack(ball, known.train, num_steps=steps, **parts)
-
-
-def _ruled(name: str, rule: object) -> Build:
+def _mainstay(name: str, **parts: object) -> Build:
     def build(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
-        attack = mainstay_attack(ball, known.train, num_steps=steps, rule=rule)
+        attack = mainstay_attack(ball, known.train, num_steps=steps, **parts)
         return dataclasses.replace(attack, name=name)
 
     return build
@@ -65,24 +61,50 @@ def _tha(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
 ATTACKS: dict[str, Build] = {
     "hag": lambda ball, known, steps: hag_attack(ball, num_steps=steps),
     "sdha": lambda ball, known, steps: sdha_attack(ball, known.train, num_steps=steps),
-    "mainstay": _mainstay(),
+    "mainstay": _mainstay("mainstay"),
+    "mainstay-plain": _mainstay("mainstay-plain", objective="plain"),
     "auto": lambda ball, known, steps: auto_attack(ball, known.train, num_steps=steps),
-    "mainstay-plain": _mainstay(objective="plain"),
     "center": lambda ball, known, steps: center_attack(ball, known.train, num_steps=steps),
     "pta": lambda ball, known, steps: pta_attack(ball, known.database, num_steps=steps),
-    "mainstay-mi": _ruled("mainstay-mi", MomentumStep(STEP_SIZE)),
-    "mainstay-ni": _ruled("mainstay-ni", MomentumStep(STEP_SIZE, look_ahead=True)),
-    "mainstay-si-ni": _ruled("mainstay-si-ni", MomentumStep(STEP_SIZE, look_ahead=True, num_scales=5)),
-    "mainstay-vmi": _ruled("mainstay-vmi", MomentumStep(STEP_SIZE, num_neighbors=5)),
-    "mainstay-di": _ruled("mainstay-di", DiverseInput(SignStep(STEP_SIZE))),
-    "mainstay-adam": _ruled("mainstay-adam", AdamStep()),
-    "square": lambda ball, known, steps: square_attack(ball, DMFL(known.train), num_queries=max(2, steps)),
+    "mainstay-mi": _mainstay("mainstay-mi", rule=MomentumStep(STEP_SIZE)),
+    "mainstay-ni": _mainstay("mainstay-ni", rule=MomentumStep(STEP_SIZE, look_ahead=True)),
+    "mainstay-si-ni": _mainstay("mainstay-si-ni", rule=MomentumStep(STEP_SIZE, look_ahead=True, num_scales=5)),
+    "mainstay-vmi": _mainstay("mainstay-vmi", rule=MomentumStep(STEP_SIZE, num_neighbors=5)),
+    "mainstay-di": _mainstay("mainstay-di", rule=DiverseInput(SignStep(STEP_SIZE))),
+    "mainstay-adam": _mainstay("mainstay-adam", rule=AdamStep()),
+    "square": lambda ball, known, steps: square_attack(ball, DMFL(known.train), num_queries=10 * steps),
     "p2p": lambda ball, known, steps: anchor_attack(ball, known.database, num_voters=1, num_steps=steps),
     "dhta": lambda ball, known, steps: anchor_attack(ball, known.database, num_steps=steps),
     "tha": _tha,
-    "mainstay-targeted": _mainstay(targeted=True),
+    "mainstay-targeted": _mainstay("mainstay-targeted", targeted=True),
     "auto-targeted": lambda ball, known, steps: auto_attack(ball, known.train, targeted=True, num_steps=steps),
 }
 
-# The mixes, strongest attack first. "standard" costs three times the steps asked for, and PTA's and the black box's.
+# The mixes, strongest attack first. "standard" costs 3 gradient steps and 10 plain queries for each step asked for.
 SUITES: dict[str, tuple[str, ...]] = {"standard": ("auto", "mainstay", "center", "square")}
+
+
+def build_attack(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_steps: int = 100) -> Attack:
+    """Build the attack of that name.
+
+    Args:
+        name: a key of `ATTACKS`.
+        threat_model: the ball.
+        knowledge: what the attacker knows of the encoder that he crafts on.
+        num_steps: steps; "square" sends ten queries for each.
+
+    Returns:
+        The attack, whose `name` is `name`.
+
+    Raises:
+        ValueError: unknown name, an option out of range, or "tha" without a prototype network.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
+        >>> build_attack("dhta", ThreatModel.from_255(8), Knowledge(train=bank, database=bank)).targeted
+        True
+    """
+    if name not in ATTACKS:
+        raise ValueError(f"The attack must be one of {', '.join(ATTACKS)}. Received: {name!r}.")
+    return ATTACKS[name](threat_model, knowledge, num_steps)
