@@ -1,11 +1,35 @@
 """The mainstay code: the one hash code that stands for a label set, in closed form."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from saat_tf.codes import sign
 
 # A score this small beside its terms is the float64 rounding of an exact tie, and a tie is +1 like any sign(0).
 TIE_TOLERANCE = 1e-12
+# The same for scores made of integer sums, where only the weights 1 / sqrt(size) and one addition a size round.
+INTEGER_TIE_TOLERANCE = 1e-14
+
+
+class CodeSums(NamedTuple):
+    """Sums of the +-1 codes of a bank's items, from which a mainstay code follows at a cost without N.
+
+    With M distinct label sets, C labels, and at most L labels an item. All are integers in float32, exact below 2^24.
+
+    Args:
+        label_sets: (M, C) of 0/1, one row a label set.
+        set_sums: (M, K), over the items of each label set.
+        set_counts: (M,), how many items each label set has.
+        label_sums: (C * L, K): row c * L + l - 1 sums over the items of exactly l labels, one of which is c.
+        label_counts: (C * L,), how many those are.
+    """
+
+    label_sets: tf.Tensor
+    set_sums: tf.Tensor
+    set_counts: tf.Tensor
+    label_sums: tf.Tensor
+    label_counts: tf.Tensor
 
 
 def mainstay_codes(
@@ -52,6 +76,83 @@ def mainstay_codes(
     scores = _weighted_mean(positive, sums, counts) - _weighted_mean(negative, sums, counts)  # (B, K)
     scores = tf.where(tf.abs(scores) <= TIE_TOLERANCE, tf.zeros_like(scores), scores)
     return tf.cast(sign(scores), tf.float32)
+
+
+def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
+    """Compute the codes of `mainstay_codes` from running sums, in O(M (C + K)) a row however many items there are.
+
+    The positive side is linear in y: an item of l labels weighs 1 / sqrt(l) for each label that it shares (|y|
+    cancels). With p_l and w_l the code sum and the count, over the labels of y, of the items of l labels, and q and n
+    those of the items without a common label,
+
+        b_m = sign( sum_l p_l / sqrt(l) / sum_l w_l / sqrt(l) - q / n ) = sign( sum_l (p_l n - q w_l) / sqrt(l) ).
+
+    Sums are integers, exact in float32, and so are the brackets in float64: no rounding adds up with the items, and the
+    difference of two sides that nearly cancel keeps every digit.
+
+    Args:
+        labels: (B, C) of 0/1.
+        sums: what the bank holds.
+
+    Returns:
+        float32 (B, K), every entry -1 or +1; exact ties are +1.
+
+    Example:
+        >>> eye, codes, counts = tf.eye(2), tf.constant([[2.0, 2.0], [-1.0, 1.0]]), tf.constant([2.0, 1.0])
+        >>> mainstay_codes_from_sums(eye, CodeSums(eye, codes, counts, codes, counts)).numpy().tolist()
+        [[1.0, 1.0], [-1.0, 1.0]]
+    """
+    exact = _dtype_of_exact_products()
+    labels, (label_sets, *sums) = tf.cast(labels, exact), (tf.cast(x, exact) for x in sums)
+    set_sums, set_counts, label_sums, label_counts = sums
+    num_classes, code_length = label_sets.shape[1], set_sums.shape[1]
+    # The number of shared labels is 0, 1, 2 ...: one minus it is positive, and then 1, where none is shared.
+    apart = tf.nn.relu(1.0 - tf.matmul(labels, label_sets, transpose_b=True))  # (B, C) @ (C, M) -> (B, M)
+    apart_sums = tf.matmul(apart, set_sums)  # q: (B, M) @ (M, K) -> (B, K)
+    apart_counts = tf.linalg.matvec(apart, set_counts)  # n: (B, M) @ (M,) -> (B,)
+    shared_sums = tf.matmul(labels, tf.reshape(label_sums, (num_classes, -1)))  # (B, C) @ (C, L*K) -> (B, L*K)
+    shared_sums = tf.reshape(shared_sums, (tf.shape(labels)[0], -1, code_length))  # p: (B, L*K) -> (B, L, K)
+    shared_counts = tf.matmul(labels, tf.reshape(label_counts, (num_classes, -1)))  # w: (B, C) @ (C, L) -> (B, L)
+
+    apart_sums, apart_counts, shared_sums, shared_counts = (
+        tf.cast(x, tf.float64) for x in (apart_sums, apart_counts, shared_sums, shared_counts)
+    )
+    # Where nothing is apart, q is 0 as well and n = 1 leaves the positive side alone.
+    terms = shared_sums * tf.maximum(apart_counts, 1.0)[:, None, None] - apart_sums[:, None] * shared_counts[..., None]
+    weights = tf.math.rsqrt(tf.range(1.0, tf.shape(shared_counts)[1] + 1, dtype=tf.float64))
+    scores = tf.einsum("l,blk->bk", weights, terms)
+    rounding = INTEGER_TIE_TOLERANCE * tf.einsum("l,blk->bk", weights, tf.abs(terms))
+    scores = tf.where(tf.abs(scores) <= rounding, tf.zeros_like(scores), scores)
+    nothing_shared = tf.reduce_sum(shared_counts, axis=1, keepdims=True) == 0
+    return tf.cast(sign(tf.where(nothing_shared, -apart_sums, scores)), tf.float32)
+
+
+def label_places(label_sets: tf.Tensor, max_labels: int) -> tf.Tensor:
+    """Tell to which rows of `CodeSums.label_sums` an item adds its code.
+
+    Args:
+        label_sets: (B, C) of 0/1, the labels of B items; at most L in a row.
+        max_labels: L.
+
+    Returns:
+        float32 (B, C * L) of 0/1; a row without labels is all 0.
+
+    Example:
+        >>> label_places(tf.constant([[1.0, 1.0], [0.0, 1.0]]), max_labels=2).numpy().tolist()
+        [[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
+    """
+    label_sets = tf.cast(label_sets, tf.float32)
+    size = tf.one_hot(tf.cast(tf.reduce_sum(label_sets, axis=1), tf.int32) - 1, max_labels)  # (B, C) -> (B, L)
+    places = label_sets[:, :, None] * size[:, None, :]  # (B, C, L)
+    return tf.reshape(places, (-1, label_sets.shape[1] * max_labels))
+
+
+def _dtype_of_exact_products() -> tf.DType:
+    """Return a type whose matrix products of integers below 2^24 are exact.
+
+    That is float32, except that a GPU may round its factors to the 11 bits of TF32.
+    """
+    return tf.float64 if tf.config.list_logical_devices("GPU") else tf.float32
 
 
 def _weighted_mean(weights: tf.Tensor, sums: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:

@@ -5,47 +5,80 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.codes import sign
+from saat_tf.mainstay import CodeSums, label_places
+
+# Integers in float32 are exact up to here, and no sum over the items may be more.
+MAX_ITEMS = 1 << 24
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class CodeBank(keras.layers.Layer):
-    """Hold the relaxed code and the labels of every training item.
+    """Hold the relaxed code and the labels of every training item, and running sums of their hash codes.
 
-    Pairwise losses read the relaxed codes; DMFL reads the sum of the codes of each distinct label set. The bank is
-    state of the training: it is saved with a checkpoint and is no part of the exported encoder. Make one with
-    `CodeBank.from_labels`; the constructor makes the empty shape that a saved bank is loaded into.
+    Pairwise losses read the relaxed codes; DMFL reads the sums. An update takes the item's old signs from the sums and
+    adds the new ones, O(K) for each label of a changed item, so that neither it nor DMFL costs more with more items;
+    the sums are integers and never drift. The bank is state of the training: it is saved with a checkpoint and is no
+    part of the exported encoder. Make one with `CodeBank.from_labels`; the constructor makes the empty shape that a
+    saved bank is loaded into. Change codes by `update` alone.
 
     Codes start at zero, whose sign is +1: fill the bank with the model's codes before DMFL reads it.
 
     Args:
-        num_items: N, training items.
+        num_items: N, training items, at most 2^24.
         num_label_sets: M, distinct rows among their labels.
         num_classes: C.
         code_length: K.
+        max_labels: L, the most labels that an item has, at least 1.
+
+    Raises:
+        ValueError: more than 2^24 items.
 
     Example:
         >>> bank = CodeBank.from_labels(np.eye(3, dtype="float32"), code_length=8)
-        >>> bank.update(tf.constant([2]), tf.ones((1, 8)))
-        >>> bank.codes.numpy().sum(axis=1).tolist()
-        [0.0, 0.0, 8.0]
+        >>> bank.update(tf.constant([2]), -tf.ones((1, 8)))
+        >>> bank.codes.numpy()[:, 0].tolist()
+        [0.0, 0.0, -1.0]
+        >>> bank.code_sums().numpy()[:, 0].tolist()  # label sets are sorted: {2}, {1}, {0}
+        [-1.0, 1.0, 1.0]
     """
 
     def __init__(
-        self, num_items: int, num_label_sets: int, num_classes: int, code_length: int, dtype: str = "float32", **kwargs
+        self,
+        num_items: int,
+        num_label_sets: int,
+        num_classes: int,
+        code_length: int,
+        *,
+        max_labels: int,
+        dtype: str = "float32",
+        **kwargs,
     ) -> None:
         super().__init__(dtype=dtype, **kwargs)
+        if num_items > MAX_ITEMS:
+            raise ValueError(
+                f"A bank holds at most 2^24 = {MAX_ITEMS} items, beyond which its sums are not exact. Received: "
+                f"{num_items}. Fill it with a sample."
+            )
         self.num_items = num_items
         self.num_label_sets = num_label_sets
         self.num_classes = num_classes
         self.code_length = code_length
+        self.max_labels = max_labels
         # Synchronised updates (see `update`) keep the copies of all replicas equal.
         self.codes = self._table("codes", (num_items, code_length))
         self.label_sets = self._table("label_sets", (num_label_sets, num_classes))
         self.set_index = self._table("set_index", (num_items,), "int32")
+        self.set_sums = self._table("set_sums", (num_label_sets, code_length))
+        self.set_counts = self._table("set_counts", (num_label_sets,))
+        self.label_sums = self._table("label_sums", (num_classes * max_labels, code_length))
+        self.label_counts = self._table("label_counts", (num_classes * max_labels,))
         self.built = True
 
     def _table(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> keras.Variable:
-        return self.add_weight(name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False)
+        # Read inside a layer of lower precision, a table would be cast to that without `autocast=False`.
+        return self.add_weight(
+            name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
+        )
 
     @classmethod
     def from_labels(cls, labels: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
@@ -61,30 +94,69 @@ class CodeBank(keras.layers.Layer):
                 f"{labels.shape}" + (f", values {np.unique(labels)[:5].tolist()}." if labels.size else ".")
             )
         label_sets, set_index = np.unique(labels, axis=0, return_inverse=True)
-        bank = cls(len(labels), len(label_sets), labels.shape[1], code_length, **kwargs)
+        return cls.from_label_sets(label_sets, set_index.reshape(-1), code_length, **kwargs)
+
+    @classmethod
+    def from_label_sets(cls, label_sets: np.ndarray, set_index: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
+        """Make a bank from M distinct 0/1 `label_sets` (M, C) and the set of each item, `set_index` (N,).
+
+        It serves where the N label rows themselves are too many to hold.
+        """
+        num_classes, sizes = label_sets.shape[1], label_sets.sum(axis=1)
+        max_labels = max(1, int(sizes.max()))
+        bank = cls(len(set_index), len(label_sets), num_classes, code_length, max_labels=max_labels, **kwargs)
+        counts = np.bincount(set_index, minlength=len(label_sets))
+        label_counts = np.stack(
+            [counts[sizes == size] @ label_sets[sizes == size] for size in range(1, max_labels + 1)], axis=1
+        ).reshape(-1)  # L of (C,) -> (C, L) -> (C * L,)
         bank.label_sets.assign(label_sets)
-        bank.set_index.assign(set_index.reshape(-1).astype(np.int32))
+        bank.set_index.assign(set_index.astype(np.int32))
+        bank.set_counts.assign(counts)
+        bank.label_counts.assign(label_counts)
+        # Every code starts as the sign of zero, +1.
+        bank.set_sums.assign(np.repeat(counts[:, None], code_length, axis=1))
+        bank.label_sums.assign(np.repeat(label_counts[:, None], code_length, axis=1))
         return bank
 
     def update(self, index: tf.Tensor, relaxed_codes: tf.Tensor) -> None:
-        """Set rows `index` (B,) to `relaxed_codes` (B, K). Under several replicas, all replicas' rows are set in each.
+        """Set rows `index` (B,) to `relaxed_codes` (B, K); of several rows for one item the last counts.
 
-        A replica that wrote only its own rows would lose those of the others without a word.
+        Under several replicas, all replicas' rows are set in each: a replica that wrote only its own rows would lose
+        those of the others without a word. Memory goes with B * C * L: set a large bank a few thousand rows at a time.
         """
         index = tf.cast(index, tf.int32)
         relaxed_codes = tf.cast(tf.stop_gradient(relaxed_codes), tf.float32)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             index, relaxed_codes = replica.all_gather(index, axis=0), replica.all_gather(relaxed_codes, axis=0)
-        self.codes.assign(tf.tensor_scatter_nd_update(self.codes, index[:, None], relaxed_codes))
+
+        order = tf.argsort(index, stable=True)
+        items = tf.gather(index, order)
+        last = tf.searchsorted(items, items, side="right") - 1  # of the rows for the same item
+        rows = tf.gather(relaxed_codes, tf.gather(order, last))
+        once = tf.cast(last == tf.range(tf.size(items)), tf.float32)[:, None]
+        # Rows are gathered from the variables themselves: a table read whole would be copied whole before the write.
+        change = once * (sign(rows) - sign(tf.gather(self.codes.value, items)))  # (B, K)
+        sets = tf.gather(self.set_index.value, items)
+        places = label_places(tf.gather(self.label_sets.value, sets), self.max_labels)  # (B, C * L)
+
+        self.codes.value.scatter_update(tf.IndexedSlices(rows, items))
+        self.set_sums.value.scatter_add(tf.IndexedSlices(change, sets))
+        # Products of 0, 1, 2 and -2 are exact in every precision.
+        self.label_sums.value.assign_add(tf.matmul(places, change, transpose_a=True))
+
+    def sums(self) -> CodeSums:
+        """Return the sums of the hash codes, as `saat_tf.mainstay.mainstay_codes_from_sums` takes them."""
+        tables = (self.label_sets, self.set_sums, self.set_counts, self.label_sums, self.label_counts)
+        return CodeSums(*(tf.convert_to_tensor(table) for table in tables))
 
     def code_sums(self) -> tf.Tensor:
-        """Return the sum of the hash codes of each label set: float32 (M, K), integers, exact below 2^24 items."""
-        return tf.math.unsorted_segment_sum(sign(self.codes), self.set_index, self.num_label_sets)
+        """Return the sum of the hash codes of each label set: float32 (M, K), integers."""
+        return tf.convert_to_tensor(self.set_sums)
 
     def counts(self) -> tf.Tensor:
         """Return the number of items of each label set: float32 (M,)."""
-        return tf.math.bincount(tf.convert_to_tensor(self.set_index), minlength=self.num_label_sets, dtype=tf.float32)
+        return tf.convert_to_tensor(self.set_counts)
 
     def relevance(self, labels: tf.Tensor) -> tf.Tensor:
         """Tell which items share a label with which row of `labels` (B, C): float32 (B, N) of 0/1."""
@@ -99,4 +171,5 @@ class CodeBank(keras.layers.Layer):
             "num_label_sets": self.num_label_sets,
             "num_classes": self.num_classes,
             "code_length": self.code_length,
+            "max_labels": self.max_labels,
         }

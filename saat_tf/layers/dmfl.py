@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.layers.code_bank import CodeBank
-from saat_tf.mainstay import mainstay_codes
+from saat_tf.mainstay import mainstay_codes_from_sums
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -34,8 +34,7 @@ class DMFL(keras.layers.Layer):
     @tf.function(reduce_retracing=True)
     def call(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the mainstay code of each row of 0/1 `labels` (B, C)."""
-        bank = self.code_bank
-        return mainstay_codes(labels, bank.label_sets, bank.code_sums(), bank.counts())
+        return mainstay_codes_from_sums(labels, self.code_bank.sums())
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -1,13 +1,13 @@
-"""How good a ranking by Hamming distance is."""
+"""How good a ranking by Hamming distance is: average precision, its mean, and what chance would give."""
 
 import numpy as np
 
-from saat_tf.hamming import hamming_distances, rank
-
-# Queries are ranked in groups of about this many distances, which bounds the memory whatever the database.
-GROUP_DISTANCES = 1 << 23
+from saat_tf.hamming import nearest
+from saat_tf.metrics.search import Search, each, pack_labels, share_labels
+from saat_tf.metrics.ties import TIE_RULES, harmonic_numbers, tied_average_precision
 
 TIE_RULE = "stable"
+DENOMINATORS = ("retrieved", "relevant")
 
 
 def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarray:
@@ -21,19 +21,14 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
         bool (Q, N).
 
     Raises:
-        ValueError: the two differ in width.
+        ValueError: the two differ in width or hold a value other than 0 and 1.
 
     Example:
         >>> relevance([[1, 0]], [[1, 1], [0, 1]]).tolist()
         [[True, False]]
     """
-    query_labels, database_labels = np.asarray(query_labels, np.float32), np.asarray(database_labels, np.float32)
-    if query_labels.shape[1] != database_labels.shape[1]:
-        raise ValueError(
-            f"Label rows of queries and database must have one width. Received: {query_labels.shape[1]} and "
-            f"{database_labels.shape[1]} columns."
-        )
-    return query_labels @ database_labels.T > 0
+    queries, database = pack_labels(query_labels, database_labels)
+    return each(lambda query: share_labels(queries[:, query], database, slice(None)), queries.shape[1])
 
 
 def average_precisions(
@@ -43,16 +38,26 @@ def average_precisions(
     database_labels: np.ndarray,
     *,
     top_k: int | None = None,
+    tie_rule: str = TIE_RULE,
+    denominator: str = "retrieved",
 ) -> np.ndarray:
     """Compute AP@k of each query.
 
     With r_t = 1 where the item at rank t is relevant,
 
-        AP@k = sum_{t <= k} r_t (r_1 + ... + r_t) / t  /  (r_1 + ... + r_k)
+        AP@k = sum_{t <= k} r_t (r_1 + ... + r_t) / t  /  D
 
-    which divides by the relevant items among the first k, as this field does, and not by all relevant items. A query
-    without a relevant item among the first k, one without labels included, counts 0. Items at one distance keep the
-    order of the database (`TIE_RULE` is "stable").
+    D is the denominator: "retrieved" = r_1 + ... + r_k, the hits among the first k, as this field does; "relevant" =
+    min(k, relevant items in the whole database), with which a query is not rewarded for finding little. The two agree
+    where k is the whole database. A query without a hit, one without labels included, counts 0.
+
+    Codes of K bits know only K + 1 distances, so most ranks are ties. `tie_rule` says how they count: "stable" keeps
+    the order of the database among equal distances; "expected" is the expectation over all orders of the tied items;
+    "optimistic" and "pessimistic" are the largest and the smallest value that any order gives. All three are exact,
+    for ties across rank k as well (`saat_tf.metrics.ties` has the formulas).
+
+    The values are one a query so that the worst case over several attacks can be kept for each query, and intervals
+    drawn from them. For t-MAP, the score of a targeted attack, pass the targets' labels as `query_labels`.
 
     Args:
         query_codes: uint8 (Q, K / 8), packed.
@@ -60,44 +65,43 @@ def average_precisions(
         query_labels: (Q, C) of 0/1.
         database_labels: (N, C) of 0/1.
         top_k: k; the whole database by default.
+        tie_rule: "stable", "expected", "optimistic" or "pessimistic".
+        denominator: "retrieved" or "relevant".
 
     Returns:
         float64 (Q,), each in [0, 1].
 
     Raises:
-        ValueError: no query, an empty database, codes and labels of different numbers, or `top_k` below 1.
+        ValueError: no query, an empty database, codes and labels of different numbers, labels that are not 0/1,
+            `top_k` below 1, or an unknown `tie_rule` or `denominator`.
 
     Example:
-        >>> average_precisions(np.uint8([[0]]), np.uint8([[1], [0], [3]]), [[1]], [[1], [0], [1]]).round(4).tolist()
-        [0.5833]
+        >>> case = np.uint8([[0]]), np.uint8([[1], [0], [3], [2]]), [[1]], [[1], [0], [1], [0]]
+        >>> average_precisions(*case).round(4).tolist()
+        [0.5]
+        >>> [float(average_precisions(*case, top_k=2, tie_rule=rule)[0]) for rule in TIE_RULES]
+        [0.5, 0.25, 0.5, 0.0]
     """
-    query_labels, database_labels = np.asarray(query_labels), np.asarray(database_labels)
-    if not len(query_codes) or not len(database_codes):
-        raise ValueError(f"MAP needs queries and a database. Received: {len(query_codes)} and {len(database_codes)}.")
-    if len(query_codes) != len(query_labels) or len(database_codes) != len(database_labels):
-        raise ValueError(
-            f"Codes and labels must come in pairs. Received: {len(query_codes)} and {len(query_labels)} for the "
-            f"queries, {len(database_codes)} and {len(database_labels)} for the database."
-        )
+    check_choice("tie_rule", tie_rule, TIE_RULES)
+    check_choice("denominator", denominator, DENOMINATORS)
     if top_k is not None and top_k < 1:
         raise ValueError(f"`top_k` must be at least 1. Received: {top_k}.")
-    group = max(1, GROUP_DISTANCES // len(database_codes))
-    parts = [
-        _average_precisions_of_ranking(
-            hamming_distances(query_codes[i : i + group], database_codes),
-            relevance(query_labels[i : i + group], database_labels),
-            top_k,
-        )
-        for i in range(0, len(query_codes), group)
-    ]
-    return np.concatenate(parts)
+    search = Search(query_codes, database_codes, query_labels, database_labels)
+    top_k = search.num_items if top_k is None else min(top_k, search.num_items)
+    harmonic = harmonic_numbers(top_k)
 
+    def score(query: int) -> float:
+        num_relevant = None
+        if denominator == "relevant":
+            num_relevant = min(top_k, np.count_nonzero(search.relevant(query)))
+        if tie_rule != "stable":
+            return tied_average_precision(*search.groups(query, top_k), top_k, tie_rule, harmonic, num_relevant)
+        hits = search.relevant(query, nearest(search.distances(query), top_k))
+        ranks = np.flatnonzero(hits) + 1
+        precisions = np.arange(1, len(ranks) + 1) / ranks
+        return precisions.sum() / max(len(ranks) if num_relevant is None else num_relevant, 1)
 
-def _average_precisions_of_ranking(distances: np.ndarray, relevant: np.ndarray, top_k: int | None) -> np.ndarray:
-    hits = np.take_along_axis(relevant, rank(distances, top_k), axis=1)  # (Q, N) -> (Q, k)
-    found = np.cumsum(hits, axis=1)
-    precision = found / np.arange(1, hits.shape[1] + 1)
-    return (precision * hits).sum(axis=1) / np.maximum(found[:, -1], 1)
+    return search.each_query(score)
 
 
 def mean_average_precision(
@@ -107,9 +111,13 @@ def mean_average_precision(
     database_labels: np.ndarray,
     *,
     top_k: int | None = None,
+    tie_rule: str = TIE_RULE,
+    denominator: str = "retrieved",
 ) -> float:
-    """Compute MAP@k, the mean of `average_precisions` over the queries."""
-    return float(average_precisions(query_codes, database_codes, query_labels, database_labels, top_k=top_k).mean())
+    """Compute MAP@k, the mean of `average_precisions` over the queries; t-MAP with the targets' labels."""
+    labels = query_labels, database_labels
+    options = {"top_k": top_k, "tie_rule": tie_rule, "denominator": denominator}
+    return float(average_precisions(query_codes, database_codes, *labels, **options).mean())
 
 
 def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
@@ -132,13 +140,16 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
         >>> chance_map([[1, 0]], [[1, 1], [0, 1]])
         0.5
     """
-    query_labels = np.asarray(query_labels)
     if not len(query_labels) or not len(database_labels):
         raise ValueError(
             f"Chance needs queries and a database. Received: {len(query_labels)} and {len(database_labels)}."
         )
-    group = max(1, GROUP_DISTANCES // len(database_labels))
-    shares = [
-        relevance(query_labels[i : i + group], database_labels).mean(axis=1) for i in range(0, len(query_labels), group)
-    ]
-    return float(np.concatenate(shares).mean())
+    queries, database = pack_labels(query_labels, database_labels)
+    shares = each(lambda query: share_labels(queries[:, query], database, slice(None)).mean(), queries.shape[1])
+    return float(shares.mean())
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of the `choices` of the argument `name`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {value!r}.")

@@ -1,13 +1,14 @@
 """The mainstay code: Theorem 1 by a search over all codes, exactness, ties, and the layer in a graph."""
 
 import itertools
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from saat_tf.layers import DMFL, CodeBank
-from saat_tf.mainstay import mainstay_codes
+from saat_tf.mainstay import CodeSums, mainstay_codes, mainstay_codes_from_sums
 
 NUM_CLASSES, NUM_ITEMS = 6, 25
 
@@ -257,3 +258,80 @@ def test_a_traced_layer_reads_the_bank_as_it_is_now():
     for value in (1.0, -1.0, 1.0):
         bank.update(tf.constant([0, 1]), tf.constant([[value] * 8, [-value] * 8]))
         np.testing.assert_array_equal(traced(labels).numpy(), [[value] * 8])
+
+
+def of_sums(labels, label_sets, set_sums, set_counts):
+    """Use on running sums, which are added up here item set by item set."""
+    label_sets = np.float32(label_sets)
+    num_classes, max_labels = label_sets.shape[1], max(1, int(label_sets.sum(axis=1).max()))
+    label_sums = np.zeros((num_classes, max_labels, np.shape(set_sums)[1]))
+    label_counts = np.zeros((num_classes, max_labels))
+    for row, total, count in zip(label_sets, set_sums, set_counts, strict=True):
+        for c in np.flatnonzero(row):
+            label_sums[c, int(row.sum()) - 1] += total
+            label_counts[c, int(row.sum()) - 1] += count
+    rows = label_sums.reshape(num_classes * max_labels, -1)
+    tables = label_sets, set_sums, set_counts, rows, label_counts.reshape(-1)
+    return mainstay_codes_from_sums(np.float32(labels), CodeSums(*map(np.float32, tables))).numpy()
+
+
+def in_sixty_digits(labels, label_sets, set_sums, set_counts):
+    """The closed form in decimals of 60 digits, where a score that is not 1e-40 from zero is a tie."""
+    codes = np.ones((len(labels), np.shape(set_sums)[1]))
+    with localcontext() as context:
+        context.prec = 60
+        roots = [Decimal(max(int(sum(row)), 1)).sqrt() for row in label_sets]
+        for (i, y), k in itertools.product(enumerate(labels), range(codes.shape[1])):
+            related_sum = related = unrelated_sum = unrelated = Decimal(0)
+            for row, root, total, count in zip(label_sets, roots, set_sums, set_counts, strict=True):
+                common = int(np.dot(y, row))
+                related_sum += common * int(total[k]) / root
+                related += common * int(count) / root
+                unrelated_sum += 0 if common else int(total[k])
+                unrelated += 0 if common else int(count)
+            score = (related_sum / related if related else 0) - (unrelated_sum / unrelated if unrelated else 0)
+            codes[i, k] = -1 if score < Decimal("-1e-40") else 1
+    return codes
+
+
+@pytest.mark.parametrize("kind", DATA, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("code_length", [1, 33])
+def test_running_sums_give_the_code_of_the_items(code_length, kind):
+    for seed in range(5):
+        labels, bank_labels, bank_codes = random_case(kind, code_length, seed)
+        found = of_sums(labels, bank_labels, bank_codes, np.ones(len(bank_labels)))
+        np.testing.assert_array_equal(found, direct_formula(labels, bank_labels, bank_codes))
+
+
+@pytest.mark.parametrize("largest", [3, 1000, 1_300_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_running_sums_are_exact_up_to_sixteen_million_items(seed, largest):
+    rng = np.random.default_rng([seed, largest])
+    label_sets = np.unique(multi_hot(rng, 12, 0.5), axis=0)
+    set_counts = rng.integers(1, largest + 1, len(label_sets))
+    shares = np.concatenate([rng.random((len(label_sets), 3)), np.full((len(label_sets), 2), 0.5)], axis=1)
+    set_sums = set_counts[:, None] - 2 * np.round(shares * set_counts[:, None])
+    case = multi_hot(rng, 4, 0.4), label_sets, set_sums, set_counts
+    np.testing.assert_array_equal(of_sums(*case), in_sixty_digits(*case))
+
+
+@pytest.mark.parametrize(
+    ("label_sets", "sums", "counts"),
+    [
+        pytest.param([[1, 0, 0, 0, 0], [1, 1, 1, 1, 0]], [1, -2], [3, 8], id="1 and 4 labels cancel: 1 - 2 / sqrt 4"),
+        pytest.param([[1, 1, 0, 0, 0], [1] * 5, [1, 0, 1, 0, 0]], [5, 0, -5], [5, 4, 7], id="2 labels cancel"),
+        pytest.param([[1, 1, 0, 0, 0], [0, 0, 0, 0, 1]], [1, 3], [3, 9], id="1/3 on both sides"),
+        pytest.param([[0, 0, 0, 0, 1]], [0], [4], id="none related, the others cancel"),
+    ],
+)
+def test_a_tie_of_running_sums_is_plus_one(label_sets, sums, counts):
+    case = [[1, 0, 0, 0, 0]], label_sets, np.array(sums)[:, None], counts
+    assert in_sixty_digits(*case).tolist() == [[1.0]]
+    assert of_sums(*case).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(("related", "unrelated", "expected"), [(1, -1, -1.0), (-1, 1, 1.0)])
+def test_a_majority_of_one_among_ten_million_items_is_no_tie(related, unrelated, expected):
+    # 1 / 5000001 - 1 / 4999999 = -8e-14
+    counts = [5_000_000 + related, 5_000_000 + unrelated]
+    assert of_sums([[1, 0]], [[1, 0], [0, 1]], [[1.0], [1.0]], counts).tolist() == [[expected]]

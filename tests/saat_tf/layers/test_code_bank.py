@@ -102,12 +102,89 @@ def test_an_update_with_no_rows_changes_nothing():
     np.testing.assert_array_equal(bank.codes.numpy(), codes)
 
 
-def test_an_index_that_occurs_twice_in_a_batch_gets_one_of_its_rows():
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [0, 2, 1]])
+def test_of_several_rows_for_one_item_the_last_counts(order):
     bank = filled_bank(random_labels(), random_codes())
-    rows = tf.constant([[0.25] * BITS, [0.5] * BITS, [0.75] * BITS])
-    bank.update(tf.constant([4, 4, 5]), rows)
-    assert np.unique(bank.codes.numpy()[4]).tolist() in ([0.25], [0.5])
-    assert np.unique(bank.codes.numpy()[5]).tolist() == [0.75]
+    index, values = np.array([4, 4, 5])[order], np.float32([-0.25, 0.5, -0.75])[order]
+    bank.update(tf.constant(index), tf.constant(np.repeat(values[:, None], BITS, axis=1)))
+    last = dict(zip(index.tolist(), values.tolist(), strict=True))
+    for item, value in last.items():
+        assert bank.codes.numpy()[item].tolist() == [value] * BITS
+    check_sums(bank)
+
+
+def sums_by_label(bank):
+    """(label, number of labels) -> the sum of the signs of the items, added up one by one from the codes."""
+    labels = bank.label_sets.numpy()[bank.set_index.numpy()]
+    sums = np.zeros((bank.num_classes, bank.max_labels, BITS))
+    counts = np.zeros((bank.num_classes, bank.max_labels))
+    for row, code in zip(labels, bank.codes.numpy(), strict=True):
+        for c in np.flatnonzero(row):
+            sums[c, int(row.sum()) - 1] += np.where(code >= 0, 1, -1)
+            counts[c, int(row.sum()) - 1] += 1
+    return sums.reshape(-1, BITS), counts.reshape(-1)
+
+
+def check_sums(bank):
+    """Every running sum is what the codes and labels of the bank add up to."""
+    labels = bank.label_sets.numpy()[bank.set_index.numpy()]
+    by_set = sets_by_hand(labels, bank.codes.numpy())
+    rows = [tuple(row) for row in bank.label_sets.numpy().tolist()]
+    np.testing.assert_array_equal(bank.set_sums.numpy(), [by_set[row][0] for row in rows])
+    np.testing.assert_array_equal(bank.set_counts.numpy(), [by_set[row][1] for row in rows])
+    sums, counts = sums_by_label(bank)
+    np.testing.assert_array_equal(bank.label_sums.numpy(), sums)
+    np.testing.assert_array_equal(bank.label_counts.numpy(), counts)
+
+
+def test_sums_start_as_those_of_codes_of_plus_one():
+    check_sums(CodeBank.from_labels(random_labels(), BITS))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "XLA"])
+def test_running_sums_stay_exact_through_many_updates(mode):
+    rng = np.random.default_rng(3)
+    bank = CodeBank.from_labels(random_labels(), BITS)
+    run = bank.update if mode == "eager" else tf.function(bank.update, jit_compile=mode == "XLA")
+    for _ in range(20):
+        index = rng.integers(0, 30, 12)  # some items twice
+        run(tf.constant(index), tf.constant(rng.uniform(-1, 1, (12, BITS)).astype(np.float32)))
+    assert len(set(index.tolist())) < 12
+    check_sums(bank)
+
+
+def test_mainstay_codes_after_many_updates_are_those_of_a_bank_filled_at_once():
+    rng = np.random.default_rng(4)
+    bank = CodeBank.from_labels(random_labels(), BITS)
+    for _ in range(50):
+        codes = rng.uniform(-1, 1, (8, BITS)).astype(np.float32)
+        bank.update(tf.constant(rng.integers(0, 30, 8)), tf.constant(codes))
+    fresh, queries = filled_bank(random_labels(), bank.codes.numpy()), tf.constant(random_labels(6))
+    expected = DMFL(fresh)(queries).numpy()
+    np.testing.assert_array_equal(DMFL(bank)(queries), expected)
+    np.testing.assert_array_equal(tf.function(DMFL(bank), jit_compile=True)(queries), expected)
+
+
+def test_a_bank_from_label_sets_is_the_bank_from_the_label_rows():
+    bank = filled_bank(random_labels(), random_codes())
+    other = CodeBank.from_label_sets(bank.label_sets.numpy(), bank.set_index.numpy(), BITS)
+    other.update(tf.range(30), bank.codes)
+    for values, expected in zip(other.get_weights(), bank.get_weights(), strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_more_items_than_float32_can_count_are_refused():
+    with pytest.raises(ValueError, match=r"at most 2\^24 = 16777216 items.*Received: 16777217"):
+        CodeBank((1 << 24) + 1, 1, 1, 8, max_labels=1)
+
+
+def test_a_layer_of_lower_precision_reads_the_sums_as_they_are():
+    # 4097 codes of -1 and 4095 of +1: in float16, whose integers end at 2048, the majority of two is lost.
+    labels = np.ones((8192, 1), np.float32)
+    bank = CodeBank.from_labels(labels, 8)
+    bank.update(tf.range(4097), -tf.ones((4097, 8)))
+    codes = DMFL(bank, dtype="mixed_float16")(tf.ones((1, 1)))
+    assert codes.numpy().tolist() == [[-1.0] * 8]
 
 
 def test_codes_of_lower_precision_are_kept_as_float32():
@@ -183,8 +260,10 @@ def test_a_bank_is_saved_with_the_weights_of_a_model_that_holds_it(tmp_path):
     Holder(bank).save_weights(tmp_path / "bank.weights.h5")
     empty = CodeBank.from_config(bank.get_config())
     Holder(empty).load_weights(tmp_path / "bank.weights.h5")
-    for name in ("codes", "label_sets", "set_index"):
+    for name in ("codes", "label_sets", "set_index", "set_sums", "set_counts", "label_sums", "label_counts"):
         np.testing.assert_array_equal(getattr(empty, name).numpy(), getattr(bank, name).numpy())
+    empty.update(tf.constant([2, 9]), tf.constant(random_codes(7)[[2, 9]]))
+    check_sums(empty)
 
 
 def test_dmfl_comes_back_from_its_configuration_with_a_bank_of_its_size():
@@ -232,6 +311,9 @@ TWO_REPLICAS = """
     assert [c.device[-1] for c in copies] == ["0", "1"], [c.device for c in copies]
     for copy in copies:
         np.testing.assert_array_equal(copy.numpy(), codes)
+    for table in (bank.set_sums, bank.label_sums):
+        first, second = strategy.experimental_local_results(table.value)
+        np.testing.assert_array_equal(first, second)
     first, second = strategy.experimental_local_results(answers)
     signs = np.where(codes >= 0, 1.0, -1.0)
     for c in range(4):

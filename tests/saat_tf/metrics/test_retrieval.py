@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saat_tf.metrics import average_precisions, chance_map, mean_average_precision, relevance, retrieval
+from saat_tf import hamming
+from saat_tf.metrics import average_precisions, chance_map, mean_average_precision, relevance, search
 
 # Official label lists, kept beside the repository where there are any.
 HASH_LISTS = Path(__file__).parents[3] / "../shared/data/hash_lists"
@@ -114,14 +115,32 @@ def test_items_at_one_distance_keep_the_order_of_the_database():
         assert result.tolist() == [pytest.approx(expected)]
 
 
-@pytest.mark.parametrize("group_distances", [1, 59, 60, 61, 150, 10**9])
-@pytest.mark.parametrize("top_k", [None, 10])
-def test_the_size_of_the_groups_changes_no_value(monkeypatch, group_distances, top_k):
+@pytest.mark.parametrize(("block_queries", "block_items"), [(1, 1), (3, 59), (10, 60), (11, 61), (1000, 1000)])
+@pytest.mark.parametrize("tie_rule", ["stable", "expected"])
+def test_how_the_work_is_shared_out_changes_no_value(monkeypatch, block_queries, block_items, tie_rule):
     case = packed(random_case(5, queries=11))
-    expected, chance = average_precisions(*case, top_k=top_k), chance_map(*case[2:])
-    monkeypatch.setattr(retrieval, "GROUP_DISTANCES", group_distances)
-    np.testing.assert_array_equal(average_precisions(*case, top_k=top_k), expected)
-    assert chance_map(*case[2:]) == pytest.approx(chance, abs=1e-15)
+    expected, chance = average_precisions(*case, top_k=10, tie_rule=tie_rule), chance_map(*case[2:])
+    monkeypatch.setattr(search, "BLOCK_QUERIES", block_queries)
+    monkeypatch.setattr(hamming, "BLOCK_ITEMS", block_items)
+    np.testing.assert_array_equal(average_precisions(*case, top_k=10, tie_rule=tie_rule), expected)
+    assert chance_map(*case[2:]) == chance
+
+
+@pytest.mark.parametrize("code_length", [64, 192, 200, 256, 264])
+def test_codes_of_several_words_are_ranked_by_all_their_bits(code_length):
+    # With the last bits alone set the distance is in the last word, and with all set it is the largest of all.
+    bits = np.zeros((4, code_length), np.uint8)
+    bits[1, -1], bits[2] = 1, 1
+    codes = np.packbits(bits, axis=1)
+    # Distances 0, 1, K, 0 of an irrelevant, a relevant, a relevant and an irrelevant item.
+    result = average_precisions(codes[:1], codes, [[1]], [[0], [1], [1], [0]])
+    assert result.tolist() == [pytest.approx((1 / 3 + 2 / 4) / 2)]
+
+
+@pytest.mark.parametrize("num_classes", [1, 63, 64, 65, 130])
+def test_the_last_label_counts_as_the_first(num_classes):
+    eye = np.eye(num_classes)[[0, -1]]
+    assert relevance(eye, eye).tolist() == [[True, num_classes == 1], [num_classes == 1, True]]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -209,3 +228,18 @@ def test_chance_needs_queries_and_a_database():
 def test_labels_of_different_widths_are_refused():
     with pytest.raises(ValueError, match="one width"):
         relevance(np.ones((1, 2)), np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("bad", [[[2, 0]], [[0.5, 0]], [[-1, 1]], [[float("nan"), 1]], [0, 1]])
+def test_labels_that_are_not_rows_of_zeros_and_ones_are_refused(bad):
+    for pair, name in (((bad, [[1, 0]]), "query_labels"), (([[1, 0]], bad), "database_labels")):
+        with pytest.raises(ValueError, match=f"`{name}` must be rows of 0 and 1"):
+            relevance(*pair)
+
+
+@pytest.mark.parametrize("option", [{"tie_rule": "random"}, {"denominator": "all"}])
+def test_an_unknown_choice_is_refused_with_the_choices(option):
+    (name, value), choice = *option.items(), {"tie_rule": "'pessimistic'", "denominator": "'relevant'"}
+    for function in (average_precisions, mean_average_precision):
+        with pytest.raises(ValueError, match=f"`{name}` must be one of .*{choice[name]}.*Received: '{value}'"):
+            function(ONE, ONE, [[1]], [[1]], **option)

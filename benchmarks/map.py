@@ -1,0 +1,95 @@
+"""Measure MAP@5000 on MS-COCO's protocol: `python -m benchmarks.map` prints seconds, their ratio and the memory.
+
+The baseline is the evaluation that this field's code shares: for each query a float32 dot product of +-1 codes, NumPy's
+argsort of the distances, and a float32 label product. It is timed on some of the queries and scaled to all of them.
+"""
+
+import os
+import time
+
+import numpy as np
+
+from benchmarks.coco_labels import coco_labels
+from saat_tf.evaluation import peak_rss_mb
+from saat_tf.metrics import TIE_RULES, average_precisions
+
+BITS, TOP_K, BASELINE_QUERIES, REPEATS = 64, 5000, 200, 3
+
+
+def usual_average_precision(
+    query_code: np.ndarray,
+    codes: np.ndarray,
+    query_labels: np.ndarray,
+    labels: np.ndarray,
+    kind: str | None = None,
+) -> float:
+    """Compute AP@5000 of one query in the usual way, from float32 codes of -1/+1 and label rows of 0/1."""
+    relevant = (query_labels @ labels.T > 0).astype(np.float32)  # (C,) @ (C, N) -> (N,)
+    distances = 0.5 * (codes.shape[1] - query_code @ codes.T)  # (K,) @ (K, N) -> (N,)
+    relevant = relevant[np.argsort(distances, kind=kind)][:TOP_K]
+    found = int(relevant.sum())
+    if not found:
+        return 0.0
+    return float(np.mean(np.arange(1, found + 1) / (np.flatnonzero(relevant) + 1)))
+
+
+def codes_of_labels(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw codes as a trained model gives them: near for shared labels, with some bits off. float32 (N, K)."""
+    of_class = np.random.default_rng(1).choice(np.float32([-1, 1]), (labels.shape[1], BITS))
+    scores = labels.astype(np.float32) @ of_class + 0.7 * rng.standard_normal((len(labels), BITS), np.float32)
+    return np.where(scores >= 0, np.float32(1), np.float32(-1))
+
+
+def largest_difference_without_ties(number: int) -> float:
+    """Compare both evaluations on `number` databases of 65 items, one at each distance from the query."""
+    rng = np.random.default_rng(2)
+    largest = 0.0
+    for _ in range(number):
+        query = rng.choice(np.float32([-1, 1]), BITS)
+        flipped = rng.permuted(np.tril(np.ones((BITS + 1, BITS), bool), k=-1), axis=1)
+        codes = rng.permutation(np.where(flipped, -query, query))
+        labels, query_labels = (rng.random((BITS + 1, 80)) < 0.04).astype(np.float32), np.zeros(80, np.float32)
+        query_labels[rng.integers(0, 80, 10)] = 1
+        usual = usual_average_precision(query, codes, query_labels, labels)
+        case = np.packbits(query[None] > 0, axis=1), np.packbits(codes > 0, axis=1), query_labels[None], labels
+        largest = max(largest, abs(usual - average_precisions(*case, top_k=TOP_K)[0]))
+    return largest
+
+
+def main() -> None:
+    """Print what was measured."""
+    coco = coco_labels()
+    rng = np.random.default_rng(0)
+    codes, query_codes = codes_of_labels(coco.database, rng), codes_of_labels(coco.queries, rng)
+    packed = np.packbits(query_codes > 0, axis=1), np.packbits(codes > 0, axis=1)
+    before = peak_rss_mb()
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        scores = average_precisions(*packed, coco.queries, coco.database, top_k=TOP_K)
+        seconds.append(time.perf_counter() - started)
+    ours, memory = float(np.median(seconds)), peak_rss_mb()
+    print(f"{len(query_codes)} queries, database {len(codes)}, {BITS} bits, {coco.database.shape[1]} labels "
+          f"({coco.source}), {len(np.unique(packed[1], axis=0))} distinct codes, {os.cpu_count()} cores")  # fmt: skip
+    print(f"here, median of {REPEATS}          {ours:8.2f} s, MAP@{TOP_K} {scores.mean():.4f}")
+    print(f"peak memory               {memory:8.0f} MB (goal: at most 1024), {before:.0f} MB before the evaluation")
+
+    labels, query_labels = coco.database.astype(np.float32), coco.queries.astype(np.float32)
+    chosen = np.linspace(0, len(query_codes) - 1, BASELINE_QUERIES).astype(int)
+    started = time.perf_counter()
+    usual = [usual_average_precision(query_codes[i], codes, query_labels[i], labels) for i in chosen]
+    baseline = (time.perf_counter() - started) / len(chosen) * len(query_codes)
+    print(f"usual evaluation          {baseline:8.2f} s, {len(chosen)} queries timed and scaled")
+    print(f"ratio                     {baseline / ours:8.1f} (goal: at least 50)")
+    stable = [usual_average_precision(query_codes[i], codes, query_labels[i], labels, "stable") for i in chosen[:50]]
+    print(f"largest difference in AP: {largest_difference_without_ties(200):.1e} without ties, "
+          f"{np.abs(stable - scores[chosen[:50]]).max():.1e} to the usual with a stable sort, "
+          f"{np.abs(usual - scores[chosen]).max():.1e} to the usual as it is")  # fmt: skip
+    for rule in TIE_RULES:
+        started = time.perf_counter()
+        mean = average_precisions(*packed, coco.queries, coco.database, top_k=TOP_K, tie_rule=rule).mean()
+        print(f"{rule:12} MAP@{TOP_K}      {mean:8.4f}, {time.perf_counter() - started:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
