@@ -249,6 +249,24 @@ def test_a_bank_comes_back_from_its_configuration_and_its_weights():
         np.testing.assert_array_equal(read(other), read(bank))
 
 
+@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+def mixed_precision(request):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_a_layer_of_mixed_precision_reads_sums_that_are_exact(mixed_precision):
+    # Of 4,000 items for each label, the first bit is +1 in 2,999 and in 3,001. Counted in float16,
+    # the first sum is right and the second one stops at 2,048 on its way up; in bfloat16 both stop at 256.
+    labels = np.repeat(np.eye(2, dtype=np.float32), 4000, axis=0)
+    codes = np.ones((8000, BITS), np.float32)
+    codes[:1001, 0] = codes[-999:, 0] = -1
+    dmfl = DMFL(filled_bank(labels, codes))
+    assert dmfl(tf.eye(2))[:, 0].numpy().tolist() == [-1, 1]
+
+
 def test_a_bank_is_saved_with_the_weights_of_a_model_that_holds_it(tmp_path):
     class Holder(keras.Model):
         def __init__(self, bank):
