@@ -1,6 +1,8 @@
-"""Data: the list format, embedded scenes, and the pipeline that turns either into batches."""
+"""Data: the list format and its inspection, TFRecord files, embedded scenes, and the pipeline that makes batches."""
 
-from saat_tf.data.decode import check_images
+from saat_tf.data.decode import UnreadableImage, check_images, decode_image, drop_images
+from saat_tf.data.disk_cache import cached_file_split
+from saat_tf.data.inspection import Inspection, inspect_folder
 from saat_tf.data.list_format import DataError, ImageList, ImageLists, read_image_lists
 from saat_tf.data.pipeline import (
     RetrievalData,
@@ -10,6 +12,7 @@ from saat_tf.data.pipeline import (
     file_split,
     training_batches,
 )
+from saat_tf.data.records import record_split, write_records
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scenes
 
 __all__ = [
@@ -17,14 +20,22 @@ __all__ = [
     "DataError",
     "ImageList",
     "ImageLists",
+    "Inspection",
     "RetrievalData",
     "Scenes",
     "Split",
+    "UnreadableImage",
     "array_split",
+    "cached_file_split",
     "check_images",
+    "decode_image",
     "draw_scenes",
+    "drop_images",
     "evaluation_batches",
     "file_split",
+    "inspect_folder",
     "read_image_lists",
+    "record_split",
     "training_batches",
+    "write_records",
 ]
