@@ -29,7 +29,7 @@ NOT_IN_LIBRARY = {
     "rich",
 }
 # Programs inside the library: they read the command line and print.
-PROGRAMS = {"saat_tf/data/prepare.py"}
+PROGRAMS = {"saat_tf/data/prepare.py", "saat_tf/data/validate.py"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -75,6 +75,13 @@ def called(tree):
 @pytest.mark.parametrize("name", sorted(set(NAMES) - PROGRAMS))
 def test_the_library_prints_nothing_and_never_exits(name):
     assert not {"print", "pprint", "exit", "_exit", "breakpoint", "input"} & set(called(TREES[name]))
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_no_part_of_the_library_imports_a_program_of_it(name):
+    module = name.removesuffix(".py").replace("/", ".")
+    for tree in TREES.values():
+        assert module not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
 
 @pytest.mark.parametrize("name", NAMES)

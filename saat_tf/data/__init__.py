@@ -1,7 +1,9 @@
-"""Data: the paper's data sets, the list format, embedded scenes, and the pipeline that turns them into batches."""
+"""Data: the paper's data sets, the list format and its inspection, TFRecord files, scenes, and batches of all these."""
 
 from saat_tf.data.coco import read_coco
-from saat_tf.data.decode import check_images
+from saat_tf.data.decode import UnreadableImage, check_images, decode_image, drop_images
+from saat_tf.data.disk_cache import cached_file_split
+from saat_tf.data.inspection import Inspection, inspect_folder
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import (
     DataError,
@@ -19,6 +21,7 @@ from saat_tf.data.pipeline import (
     file_split,
     training_batches,
 )
+from saat_tf.data.records import record_split, write_records
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scenes
 from saat_tf.data.splits import Protocol, make_split
 
@@ -27,20 +30,28 @@ __all__ = [
     "DataError",
     "ImageList",
     "ImageLists",
+    "Inspection",
     "LabelledImages",
     "Protocol",
     "RetrievalData",
     "Scenes",
     "Split",
+    "UnreadableImage",
     "array_split",
+    "cached_file_split",
     "check_images",
+    "decode_image",
     "draw_scenes",
+    "drop_images",
     "evaluation_batches",
     "file_split",
+    "inspect_folder",
     "keep_columns",
     "make_split",
     "read_coco",
     "read_image_lists",
+    "record_split",
     "training_batches",
     "write_image_lists",
+    "write_records",
 ]

@@ -9,6 +9,9 @@ import tensorflow as tf
 from saat_tf.data.decode import decode_image
 from saat_tf.data.list_format import ImageList
 
+Stored = Callable[[int, int, int | None], tf.data.Dataset]
+Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -16,16 +19,53 @@ class Split:
 
     Args:
         labels: float32 (N, C) of 0/1.
-        load: scalar int64 index -> image, float32 (S, S, 3) in [0, 1]; runs inside tf.data.
-        cache: keep the images in memory, 12 S^2 bytes each, once an epoch of training has loaded them.
+        stored: (first, count, seed) -> data set of (index int64, item): the items first ... first + count - 1 as they
+            are stored, in order, or with a seed in an order that is new in every epoch.
+        decode: (item, crop_seed) -> image, float32 (S, S, 3) in [0, 1]; runs inside tf.data. `crop_seed` is an integer
+            (2,) that decides where to cut, or None for the middle.
+        cache: keep in memory, once an epoch of training has loaded it, what is the same in every epoch: the images,
+            12 S^2 bytes each, or under random crops the items as they are stored.
+        first: index of the first item; that of a shard is its place in the whole split.
+        is_shard: whether this is a part that `shard` made.
     """
 
     labels: np.ndarray
-    load: Callable[[tf.Tensor], tf.Tensor]
+    stored: Stored
+    decode: Decode
     cache: bool = False
+    first: int = 0
+    is_shard: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def shard(self, number: int, count: int) -> "Split":
+        """Return one of `count` parts, for a worker or a replica that reads by itself.
+
+        The parts are consecutive, disjoint and together the whole: part i holds the items from floor(i N / count) up to
+        floor((i + 1) N / count), so their lengths differ by at most one and none is lost, padded or repeated. The
+        indices in its batches are those of the whole split, by which a code bank counts. Parts can have one batch more
+        than others: training that waits for all workers ends its epoch with the shortest, by `steps_per_epoch`. A
+        part can be cut again, as worker and then replica.
+
+        Args:
+            number: which part, from 0.
+            count: number of parts, at most one an item.
+
+        Raises:
+            ValueError: there is no such part, or it would be empty.
+
+        Example:
+            >>> split = array_split(np.zeros((5, 2, 2, 3), np.float32), np.eye(5, dtype=np.float32))
+            >>> [len(split.shard(i, 3)) for i in range(3)]
+            [1, 2, 2]
+        """
+        if not 0 <= number < count <= len(self):
+            raise ValueError(
+                f"`number` must be in [0, count), `count` at most {len(self)} items. Received: {number} and {count}."
+            )
+        start, stop = number * len(self) // count, (number + 1) * len(self) // count
+        return dataclasses.replace(self, labels=self.labels[start:stop], first=self.first + start, is_shard=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,64 +82,111 @@ class RetrievalData:
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     """Make a split of images in memory, float32 (N, S, S, 3) in [0, 1]."""
     tensor = tf.convert_to_tensor(images)
-    return Split(labels, lambda index: tf.gather(tensor, index))
+    return Split(labels, read_by_index(lambda index: index), centre_only(lambda index: tf.gather(tensor, index)))
 
 
 def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
     """Make a split of image files, decoded by `decode_image`."""
     paths = tf.constant([str(path) for path in images.paths])
-
-    def load(index: tf.Tensor) -> tf.Tensor:
-        return decode_image(tf.io.read_file(tf.gather(paths, index)), image_size, resize_size)
-
-    return Split(images.labels, load, cache)
+    stored = read_by_index(lambda index: tf.io.read_file(tf.gather(paths, index)))
+    return Split(images.labels, stored, contents_decoder(image_size, resize_size), cache)
 
 
-def training_batches(split: Split, batch_size: int, *, seed: int, flip: bool = False) -> tf.data.Dataset:
+def read_by_index(read: Callable[[tf.Tensor], tf.Tensor]) -> Stored:
+    """Make the `stored` of a split whose items can be read in any order, from scalar int64 index -> item."""
+
+    def stored(first: int, count: int, seed: int | None) -> tf.data.Dataset:
+        indices = tf.data.Dataset.range(first, first + count)
+        if seed is not None:
+            indices = indices.shuffle(count, seed=seed)
+        return parallel_map(indices, lambda index: (index, read(index)))
+
+    return stored
+
+
+def contents_decoder(image_size: int, resize_size: int) -> Decode:
+    """Make the `decode` of a split whose items are the contents of image files."""
+    return lambda contents, crop_seed: decode_image(contents, image_size, resize_size, crop_seed=crop_seed)
+
+
+def centre_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:
+    """Make the `decode` of a split whose images are cut already."""
+
+    def checked(item: tf.Tensor, crop_seed: tf.Tensor | None) -> tf.Tensor:
+        if crop_seed is not None:
+            raise ValueError(
+                "`random_crop` needs images that are not cut yet. Received: images in memory or in a disk cache. "
+                "Use `file_split` or `record_split`, or leave it out."
+            )
+        return decode(item)
+
+    return checked
+
+
+def training_batches(
+    split: Split, batch_size: int, *, seed: int, flip: bool = False, random_crop: bool = False
+) -> tf.data.Dataset:
     """Batch a split in an order that `seed` and TensorFlow's global seed decide and that is new in every epoch.
 
     Args:
         split: the items.
         batch_size: images a batch; the last one of an epoch may hold fewer.
-        seed: seed of the order and of the flips.
+        seed: seed of the order, of the flips and of the crops.
         flip: mirror each image left to right with probability 1/2, anew in every epoch.
+        random_crop: cut each image at a random place instead of the middle, anew in every epoch.
 
     Returns:
         Data set of (images float32 (B, S, S, 3) in [0, 1], labels float32 (B, C), index int64 (B,)).
+
+    Raises:
+        ValueError: `random_crop` of a split whose images are cut already.
     """
+    examples = split.stored(split.first, len(split), None if split.cache else seed)
+    if not random_crop:
+        examples = _decoded(split, examples)
     if split.cache:
-        examples = _examples(split, _indices(split)).cache().shuffle(len(split), seed=seed)
-    else:
-        examples = _examples(split, _indices(split).shuffle(len(split), seed=seed))
-    return _batches(_flipped(examples, seed) if flip else examples, batch_size)
+        examples = examples.cache().shuffle(len(split), seed=seed)
+    if flip or random_crop:
+        examples = _varied(split, examples, seed, flip=flip, random_crop=random_crop)
+    return _batches(split, examples, batch_size)
 
 
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batch a split in its own order; elements as in `training_batches`."""
-    return _batches(_examples(split, _indices(split)), batch_size)
+    return _batches(split, _decoded(split, split.stored(split.first, len(split), None)), batch_size)
 
 
-def _indices(split: Split) -> tf.data.Dataset:
-    return tf.data.Dataset.range(len(split))
+def parallel_map(examples: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    """Map on all cores, in order."""
+    return examples.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _examples(split: Split, indices: tf.data.Dataset) -> tf.data.Dataset:
-    labels = tf.convert_to_tensor(split.labels)
-    return indices.map(
-        lambda index: (split.load(index), tf.gather(labels, index), index),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+def _decoded(split: Split, examples: tf.data.Dataset) -> tf.data.Dataset:
+    return parallel_map(examples, lambda index, item: (index, split.decode(item, None)))
 
 
-def _flipped(examples: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+def _varied(split: Split, examples: tf.data.Dataset, seed: int, *, flip: bool, random_crop: bool) -> tf.data.Dataset:
+    """Crop and flip by one random number an item: its parity flips, a hash of it cuts."""
+
+    def vary(example: tuple[tf.Tensor, tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index, image = example
+        if random_crop:
+            image = split.decode(image, tf.stack([number, 0]))
+        if flip:
+            image = tf.cond(number % 2 == 0, lambda: image, lambda: tf.reverse(image, [1]))
+        return index, image
+
     numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    return tf.data.Dataset.zip(examples, numbers).map(
-        lambda example, number: (tf.where(number % 2 == 0, example[0], example[0][:, ::-1]), *example[1:]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+    return parallel_map(tf.data.Dataset.zip(examples, numbers), vary)
+
+
+def _batches(split: Split, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    labels = tf.convert_to_tensor(split.labels)
+    batches = examples.batch(batch_size).map(
+        lambda index, images: (images, tf.gather(labels, index - split.first), index)
     )
-
-
-def _batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # A distribution strategy deals the batches of a whole split to its workers; one that has its part keeps it whole.
+    policy = tf.data.experimental.AutoShardPolicy
+    options.experimental_distribute.auto_shard_policy = policy.OFF if split.is_shard else policy.DATA
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, PngImagePlugin
 
-from saat_tf.data import DataError, ImageList, ImageLists, check_images
+from saat_tf.data import DataError, ImageList, ImageLists, check_images, drop_images
 from saat_tf.data import decode as decode_module
 from saat_tf.data.decode import decode_image
 
@@ -45,7 +45,7 @@ def decode(contents, image_size, resize_size):
 def test_an_image_of_the_right_size_comes_back_exactly(image_format):
     image = random_image(17, 17)
     np.testing.assert_array_equal(
-        decode(encoded(image, image_format), 17, 17), np.asarray(image, np.float32) / np.float32(255)
+        decode(encoded(image, image_format), 17, 17), np.asarray(image, np.float32) * np.float32(1 / 255)
     )
 
 
@@ -55,7 +55,7 @@ def test_an_image_of_the_right_size_comes_back_exactly(image_format):
 )
 def test_without_a_resize_the_middle_is_cut_out(width, height, left, top):
     image = random_image(width, height)
-    expected = np.asarray(image.crop((left, top, left + 16, top + 16)), np.float32) / np.float32(255)
+    expected = np.asarray(image.crop((left, top, left + 16, top + 16)), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 20), expected)
 
 
@@ -132,13 +132,13 @@ def test_a_colour_jpeg_is_equal_to_pils():
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L"])
 def test_a_png_with_transparency_or_in_grey_gives_its_colours(mode):
     image = random_image(16, 16, mode)
-    expected = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
+    expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
 
 
 def test_a_palette_png_gives_its_colours():
     image = random_image(16, 16).quantize(16)
-    expected = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
+    expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
 
 
@@ -223,7 +223,7 @@ def lists(tmp_path):
 
 
 def test_good_images_pass(lists):
-    assert check_images(lists) is None
+    assert check_images(lists) == []
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -262,7 +262,7 @@ def test_a_picture_of_too_many_pixels_is_refused_without_decoding(lists, monkeyp
     monkeypatch.setattr(Image.Image, "load", lambda image: read.append(image))
     for path in (*lists.database.paths, *lists.test.paths):
         path.write_bytes(png_header(side, side))
-    with pytest.raises(DataError, match=r"database_img\.txt:1: .*a\.jpg.*pixels"):
+    with pytest.raises(DataError, match=r"train_img\.txt:1: .*a\.jpg.*pixels"):
         check_images(lists)
     assert not read
 
@@ -282,5 +282,56 @@ def test_each_file_is_counted_once(lists):
 
 def test_a_strip_too_narrow_to_resize_is_refused(lists):
     lists.database.paths[0].write_bytes(encoded(random_image(2, 60)))
-    with pytest.raises(DataError, match=r"database_img\.txt:1: .*sides of at most 20 : 1"):
+    with pytest.raises(DataError, match=r"train_img\.txt:1: .*sides of at most 20 : 1"):
         check_images(lists)
+
+
+def test_unreadable_images_are_listed_at_each_of_their_lines_and_dropped_on_request(lists):
+    lists.train.paths[0].write_bytes(BAD["text"])  # a.jpg, in the database too
+    lists.test.paths[0].write_bytes(BAD["zero bytes"])
+    unreadable = check_images(lists, skip=True)
+    assert sorted((item.split, item.line) for item in unreadable) == [("database", 1), ("test", 2), ("train", 1)]
+    assert {item.path for item in unreadable} == {lists.train.paths[0], lists.test.paths[0]}
+    assert all(
+        str(item).startswith(f"{item.split}_img.txt:{item.line}: cannot read {item.path}") for item in unreadable
+    )
+    with pytest.raises(DataError, match=r"train_img.txt: none of its 1 images can be read"):
+        drop_images(lists, unreadable)
+    kept = drop_images(lists, [item for item in unreadable if item.split != "train"])
+    assert (kept.train.lines, kept.database.lines, kept.test.lines) == ((1,), (3, 4), (7,))
+    assert kept.test.paths == lists.test.paths[1:]
+
+
+@pytest.mark.parametrize("image_size, resize_size", [(21, 20), (0, 20)])
+def test_a_cut_larger_than_the_picture_is_refused(image_size, resize_size):
+    with pytest.raises(ValueError, match=rf"Received: {image_size} and {resize_size}"):
+        decode_image(tf.constant(JPEG), image_size, resize_size)
+
+
+def windows(image, side):
+    return [
+        image[top : top + side, left : left + side]
+        for top in range(image.shape[0] - side + 1)
+        for left in range(image.shape[1] - side + 1)
+    ]
+
+
+def test_each_place_of_a_random_crop_comes_up_about_as_often_and_repeats_with_its_seed():
+    image = random_image(5, 4)
+    expected = windows(np.asarray(image, np.float32) * np.float32(1 / 255), 3)  # 2 x 3 places
+    contents, counts = tf.constant(encoded(image)), np.zeros(6, int)
+    crop = tf.function(lambda seed: decode_image(contents, 3, 4, crop_seed=seed))
+    for number in range(240):
+        found = crop(tf.constant([number, 0], tf.int64)).numpy()
+        counts += [(found == window).all() for window in expected]
+    # 40 are expected of each, with a standard deviation of sqrt(240 * 1/6 * 5/6) = 5.8.
+    assert counts.sum() == 240 and counts.min() > 16 and counts.max() < 64
+    np.testing.assert_array_equal(crop(tf.constant([239, 0], tf.int64)), found)
+
+
+def test_a_random_crop_is_a_window_of_pils_resize():
+    image = smooth_image(60, 40)
+    resized = np.asarray(image.resize((30, 20), Image.Resampling.BILINEAR), np.float32) / 255
+    for number in range(5):
+        found = decode_image(tf.constant(encoded(image)), 16, 20, crop_seed=tf.constant([number, 1])).numpy()
+        assert min(np.abs(found - window).max() for window in windows(resized, 16)) < PIL_ROUNDING

@@ -1,0 +1,177 @@
+"""Image files packed into TFRecord files: few large files instead of many small ones."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from saat_tf.data.decode import image_faults
+from saat_tf.data.list_format import DataError, ImageList
+from saat_tf.data.pipeline import Split, Stored, contents_decoder, parallel_map
+from saat_tf.files import write_whole
+from saat_tf.progress import Track, silent
+
+# Records that are shuffled at a time, as encoded files: 1.6 GB of photographs of 160 kB.
+SHUFFLE_BUFFER = 10_000
+# Files that are read in turns when the order is shuffled.
+CYCLE_LENGTH = 4
+
+
+def write_records(images: ImageList, folder: Path, *, images_per_file: int = 1000, track: Track = silent) -> list[Path]:
+    """Pack the image files of a split, as they are, into `<split>-<number>-of-<count>.tfrecord` files.
+
+    Each record is a `tf.train.Example` of `image` (the contents of the image file), `labels` (C of 0/1), `index` (place
+    in the split) and `count` (N). Each file appears when it is whole, and what is there is never overwritten.
+
+    Args:
+        images: the split.
+        folder: where to write; made where it is needed.
+        images_per_file: images in each file but the last.
+        track: shows progress.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: an image cannot be read.
+        FileExistsError: the folder has records of this split.
+        ValueError: `images_per_file` is below 1.
+    """
+    if images_per_file < 1:
+        raise ValueError(f"`images_per_file` must be at least 1. Received: {images_per_file}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := _find_files(folder, images.name):
+        raise FileExistsError(
+            f"{found[0]} exists, and records are never overwritten. Remove it, or use another folder."
+        )
+    count = math.ceil(len(images.paths) / images_per_file)
+    files = [folder / f"{images.name}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
+    checked = enumerate(image_faults(images.paths, track))
+    for number, file in enumerate(files):
+        last = min((number + 1) * images_per_file, len(images.paths))
+
+        def write(temporary: Path, first: int = number * images_per_file, last: int = last) -> None:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for _ in range(first, last):
+                    place, (path, fault) = next(checked)
+                    if fault:
+                        raise DataError(
+                            f"{images.name}_img.txt:{images.lines[place]}: cannot read {path}: {fault} "
+                            "Replace it, or drop its lines."
+                        )
+                    writer.write(_example(path.read_bytes(), images.labels[place], place, len(images.paths)))
+
+        write_whole(file, write)
+    return files
+
+
+def _example(contents: bytes, labels: np.ndarray, index: int, count: int) -> bytes:
+    def integers(values: list[int]) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    feature = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[contents])),
+        "labels": integers(labels.astype(np.int64).tolist()),
+        "index": integers([index]),
+        "count": integers([count]),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
+    """Make a split of the files that `write_records` wrote, decoded by `decode_image`.
+
+    All of them are read once, with their checksums, for the labels: damage is found here and not during training. The
+    shuffled order is drawn anew in every epoch: that of the files, and that of `SHUFFLE_BUFFER` records at a time. A
+    shard reads the files that hold its items alone.
+
+    Args:
+        folder: where they are.
+        name: "train", "database" or "test".
+        image_size: S, side of the images in pixels.
+        resize_size: length of the shorter side before the cut.
+        cache: as in `Split`.
+
+    Raises:
+        DataError: files are missing or damaged, or are not of one split.
+    """
+    files = _whole_set(Path(folder), name)
+    parts = [_read_labels(file) for file in files]
+    widths = {labels.shape[1] for labels, _, _ in parts}
+    index = np.concatenate([index for _, index, _ in parts])
+    counts = np.concatenate([count for _, _, count in parts])
+    if len(widths) > 1 or not np.array_equal(index, np.arange(len(index))) or (counts != len(index)).any():
+        raise DataError(
+            f"{folder}: the {len(files)} {name} files hold {len(index)} records of {counts.max()}, or are not of one "
+            "set. Write them again."
+        )
+    bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
+    labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
+    stored = _stored([str(file) for file in files], bounds)
+    return Split(labels, stored, contents_decoder(image_size, resize_size), cache)
+
+
+def _find_files(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}-{'[0-9]' * 5}-of-{'[0-9]' * 5}.tfrecord"))
+
+
+def _whole_set(folder: Path, name: str) -> list[Path]:
+    found = _find_files(folder, name)
+    if not found:
+        raise DataError(f"{folder}: no {name}-<number>-of-<count>.tfrecord. Make them by `write_records`.")
+    total = found[0].stem.rpartition("-of-")[2]
+    expected = [folder / f"{name}-{number:05d}-of-{total}.tfrecord" for number in range(int(total))]
+    if found != expected:
+        strange = sorted({*found} ^ {*expected})[0]
+        fault = "not of this set" if strange in found else "missing"
+        raise DataError(f"{strange}: {fault}. Write all {name} files again.")
+    return found
+
+
+def _read_labels(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels (n, C), index (n,) and count (n,) of a file, each int64."""
+    records = tf.data.TFRecordDataset(str(file))
+    try:
+        first = tf.train.Example.FromString(next(records.as_numpy_iterator(), b""))
+        width = len(first.features.feature["labels"].int64_list.value)
+        features = {key: tf.io.FixedLenFeature(shape, tf.int64) for key, shape in
+                    (("labels", (width,)), ("index", ()), ("count", ()))}  # fmt: skip
+        batches = records.batch(1024).map(lambda serialized: tf.io.parse_example(serialized, features))
+        parsed = list(batches.as_numpy_iterator())
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, DecodeError) as error:
+        raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}). Write it again.") from error
+    if not parsed:
+        raise DataError(f"{file}: holds no records. Write it again.")
+    labels, index, count = (np.concatenate([part[key] for part in parsed]) for key in ("labels", "index", "count"))
+    return labels, index, count
+
+
+def _stored(files: list[str], bounds: np.ndarray) -> Stored:
+    """Read the records of `files`; file k holds the items bounds[k] ... bounds[k + 1] - 1."""
+    features = {"image": tf.io.FixedLenFeature((), tf.string), "index": tf.io.FixedLenFeature((), tf.int64)}
+
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = tf.io.parse_single_example(serialized, features)
+        return parsed["index"], parsed["image"]
+
+    def stored(first: int, count: int, seed: int | None) -> tf.data.Dataset:
+        held = [k for k in range(len(files)) if bounds[k] < first + count and bounds[k + 1] > first]
+        names = tf.data.Dataset.from_tensor_slices([files[k] for k in held])
+        if seed is None:
+            records = names.flat_map(tf.data.TFRecordDataset)
+        else:
+            records = names.shuffle(len(held), seed=seed).interleave(
+                tf.data.TFRecordDataset,
+                cycle_length=CYCLE_LENGTH,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        examples = parallel_map(records, parse).filter(lambda index, _: (index >= first) & (index < first + count))
+        if seed is not None:
+            examples = examples.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)
+        return examples.apply(tf.data.experimental.assert_cardinality(count))
+
+    return stored
