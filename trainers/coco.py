@@ -29,8 +29,8 @@ class CocoRecipe(SplitRecipe):
     Command: python -m trainers.coco --data-dir DIR
     Cost: days on a laptop CPU; made for a GPU. A first try: --limit-train 512 --pretrain-epochs 5 --epochs 2.
     Expected: the paper's MAP@5000 at 32 bits, from ImageNet weights, is 0.574 clean and 0.112 under attack for the
-    undefended model, 0.494 and 0.309 for SAAT; chance is about 0.35. ImageNet weights of AlexNet are not read yet,
-    so this recipe starts from random ones.
+    undefended model, 0.494 and 0.309 for SAAT; chance is about 0.35. Start from them by --weights
+    alexnet-owt-7be5be79.pth, torchvision's file; without it the network starts from random weights.
     Source: arXiv 2310.14637 and the authors' code. Split: 5,000 queries, 117,218 in the database, 10,000 for training.
     """
 

@@ -28,7 +28,7 @@ class Corel5kRecipe(FileRecipe):
     Source: settings of our own, found by trial; the method is that of arXiv 2310.14637, which does not use Corel-5K.
     """
 
-    backbone: Literal["alexnet", "efficientnet_lite0", "small_cnn"] = "efficientnet_lite0"
+    backbone: str = "efficientnet_lite0"
     pretrained: bool = True
     bits: int = 64
     image_size: int = 64

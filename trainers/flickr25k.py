@@ -28,8 +28,8 @@ class Flickr25kRecipe(SplitRecipe):
     Command: python -m trainers.flickr25k --data-dir DIR
     Cost: days on a laptop CPU; made for a GPU. A first try: --limit-train 512 --pretrain-epochs 5 --epochs 2.
     Expected: the paper's MAP@5000 at 32 bits, from ImageNet weights, is 0.823 clean and 0.145 under attack for the
-    undefended model, 0.735 and 0.348 for SAAT; chance is about 0.53. ImageNet weights of AlexNet are not read yet,
-    so this recipe starts from random ones.
+    undefended model, 0.735 and 0.348 for SAAT; chance is about 0.53. Start from them by --weights
+    alexnet-owt-7be5be79.pth, torchvision's file; without it the network starts from random weights.
     Source: arXiv 2310.14637 and the authors' code. Split: 1,700 queries, 23,300 in the database, 5,000 for training.
     """
 

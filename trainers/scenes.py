@@ -21,7 +21,7 @@ class ScenesRecipe(Recipe):
     Source: settings of our own, found by trial; the method is that of arXiv 2310.14637.
     """
 
-    backbone: Literal["alexnet", "efficientnet_lite0", "small_cnn"] = "small_cnn"
+    backbone: str = "small_cnn"
     image_size: int = 32
     batch_size: int = 64
     hashing_loss: Literal["dph", "csq"] = "csq"

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import keras
 
-from saat_tf.backbones.efficientnet_lite import load_efficientnet_lite0_weights
-from saat_tf.backbones.weights import efficientnet_lite0_checkpoint, read_torch_state_dict
+from saat_tf.backbones import load_pretrained_weights, load_weights_file
 from saat_tf.data import RetrievalData, evaluation_batches, training_batches
 from saat_tf.files import write_whole
 from saat_tf.layers import CodeBank
@@ -41,10 +40,12 @@ class WholeCheckpoint(keras.callbacks.Callback):
 
 
 def build_encoder(recipe: Recipe) -> HashingModel:
-    """Build the encoder, with ImageNet weights where the recipe asks for them."""
+    """Build the encoder, with the backbone's weights where the recipe asks for them."""
     encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size)
     if recipe.pretrained:
-        load_efficientnet_lite0_weights(encoder.backbone, read_torch_state_dict(efficientnet_lite0_checkpoint()))
+        load_pretrained_weights(encoder.backbone, recipe.backbone)
+    if recipe.weights is not None:
+        load_weights_file(encoder.backbone, recipe.backbone, recipe.weights)
     return encoder
 
 

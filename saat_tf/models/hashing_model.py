@@ -38,7 +38,9 @@ class HashingModel(keras.Model):
         self.code_length = code_length
         self.image_size = image_size
         spec = backbone_spec(backbone)
-        self.pixel_normalization = PixelNormalization(spec.mean, spec.std, name="pixel_normalization")
+        self.pixel_normalization = PixelNormalization(
+            spec.mean, spec.std, spec.channel_order, name="pixel_normalization"
+        )
         self.backbone = spec.build(image_size)
         self.hash_head = HashHead(code_length, name="hash_head")
         self.hash_head.build(self.backbone.output_shape)

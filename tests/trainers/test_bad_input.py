@@ -4,6 +4,7 @@ import dataclasses
 import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,59 @@ def test_pretrained_weights_for_a_backbone_without_them_are_an_error(error_of, r
         assert part in error
 
 
+def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones(error_of):
+    error = run_scenes(error_of, backbone="vgg")
+    for part in ("'vgg'", "small_cnn", "vgg16_bn", "resnet152", "efficientnet_lite2", "convnext_tiny", "DenseNet121"):
+        assert part in error
+
+
+@pytest.mark.parametrize("backbone", ["small_cnn", "mobilenet_v3", "ResNet50"])
+def test_a_file_of_weights_for_a_backbone_that_takes_none_is_an_error(error_of, backbone):
+    error = run_scenes(error_of, weights=Path("weights.pth"), backbone=backbone)
+    for part in ("--weights", "alexnet, vgg, resnet", backbone):
+        assert part in error
+
+
+def test_a_file_of_weights_that_is_not_there_is_an_error_before_data_are_read(error_of):
+    recipe = ScenesRecipe(weights=Path("none.pth"), backbone="resnet18")
+    assert "--weights must be a file. Received: none.pth" in error_of(
+        recipe, "scenes", lambda: pytest.fail("data were read")
+    )
+
+
+def test_a_file_of_weights_and_pretrained_weights_exclude_each_other(error_of):
+    error = run_corel5k(error_of, weights=Path("w.pth"), pretrained=True, backbone="efficientnet_lite0")
+    for part in ("--pretrained", "--weights w.pth", "--no-pretrained"):
+        assert part in error
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_file_of_weights_that_is_none_is_an_error_that_names_it(error_of, tmp_path, name):
+    pytest.importorskip("safetensors", reason="the package safetensors is not installed")
+    (tmp_path / name).write_bytes(b"not weights")
+    error = run_scenes(error_of, weights=tmp_path / name, backbone="resnet18")
+    assert str(tmp_path / name) in error and "Fetch the file again" in error
+
+
+def test_a_hostile_file_of_weights_runs_nothing_and_the_error_says_why(error_of, tmp_path):
+    path, target = tmp_path / "weights.pth", tmp_path / "ran"
+    with zipfile.ZipFile(path, "w") as archive:
+        argument = f"touch '{target}'".encode()
+        pickled = b"\x80\x02cposix\nsystem\n(X" + len(argument).to_bytes(4, "little") + argument + b"tR."
+        archive.writestr("model/data.pkl", pickled)
+    error = run_scenes(error_of, weights=path, backbone="resnet18")
+    assert "posix.system; nothing of it was run" in error and str(path) in error
+    assert not target.exists()
+
+
+def test_a_download_that_fails_is_an_error_that_says_so(error_of, monkeypatch):
+    def fail(*_):
+        raise ConnectionError("Pretrained weights of VGG16 are downloaded by Keras. Received: no network.")
+
+    monkeypatch.setattr("trainers.training.load_pretrained_weights", fail)
+    assert "downloaded by Keras. Received: no network" in run_scenes(error_of, pretrained=True, backbone="VGG16")
+
+
 def test_pretrained_weights_that_are_not_installed_are_an_error_that_says_what_to_install(error_of, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     error = run_scenes(error_of, pretrained=True, backbone="efficientnet_lite0")
@@ -261,7 +315,7 @@ def test_help_mentions_every_option(recipe, capsys):
 @pytest.mark.parametrize("recipe", [ScenesRecipe, Corel5kRecipe, CocoRecipe])
 @pytest.mark.parametrize(
     "arguments",
-    [["--no-such-option", "1"], ["--bits", "many"], ["--hashing-loss", "none"], ["--backbone", "vgg"], ["surplus"]],
+    [["--no-such-option", "1"], ["--bits", "many"], ["--hashing-loss", "none"], ["surplus"]],
     ids=" ".join,
 )
 def test_what_no_option_takes_is_refused(recipe, arguments, capsys):

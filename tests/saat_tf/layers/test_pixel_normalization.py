@@ -45,6 +45,34 @@ def test_the_slope_is_one_over_the_deviation(images):
     np.testing.assert_allclose(tape.gradient(value, pixels).numpy(), np.ones_like(images) / STD, rtol=1e-6)
 
 
+def test_blue_comes_first_on_request_behind_mean_and_deviation(images):
+    layer = PixelNormalization(MEAN, STD, channel_order="bgr")
+    np.testing.assert_allclose(layer(images), by_hand(images)[..., ::-1], atol=1e-5)
+    other = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    np.testing.assert_array_equal(other(images), layer(images))
+    with tf.GradientTape() as tape:
+        tape.watch(pixels := tf.constant(images))
+        blue = tf.reduce_sum(layer(pixels)[..., 0])
+    np.testing.assert_allclose(tape.gradient(blue, pixels)[0, 0, 0], [0, 0, 1 / STD[2]], rtol=1e-6)
+
+
+def test_an_unknown_order_of_channels_is_refused():
+    with pytest.raises(ValueError, match=r"one of rgb, bgr. Received: 'gbr'"):
+        PixelNormalization(MEAN, STD, channel_order="gbr")
+
+
+def test_turned_channels_run_in_tflite(images):
+    inputs = keras.Input(images.shape[1:])
+    model = keras.Model(inputs, PixelNormalization(MEAN, STD, channel_order="bgr")(inputs))
+    interpreter = tf.lite.Interpreter(model_content=tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    interpreter.resize_tensor_input(0, images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    result = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(result, by_hand(images)[..., ::-1], atol=1e-5)
+
+
 def test_it_has_no_weights(images):
     layer = PixelNormalization(MEAN, STD)
     layer(images)

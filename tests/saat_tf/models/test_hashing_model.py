@@ -35,6 +35,13 @@ def test_pixels_are_normalised_inside_the_model(model, images):
     np.testing.assert_allclose(model.logits(images), model.hash_head.logits(by_hand), atol=1e-4)
 
 
+def test_networks_that_expect_blue_first_get_it():
+    model = HashingModel("VGG16", code_length=8, image_size=32)
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    by_hand = model.backbone(255 * images[..., ::-1] - np.float32([103.939, 116.779, 123.68]))
+    np.testing.assert_allclose(model.logits(images), model.hash_head.logits(by_hand), atol=1e-4)
+
+
 def test_inference_changes_no_variable(model, images):
     before = [variable.numpy() for variable in model.variables]
     model(images)
@@ -43,7 +50,20 @@ def test_inference_changes_no_variable(model, images):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-@pytest.mark.parametrize(("backbone", "image_size"), [("small_cnn", 32), ("alexnet", 64), ("efficientnet_lite0", 32)])
+@pytest.mark.parametrize(
+    ("backbone", "image_size"),
+    [
+        ("small_cnn", 32),
+        ("alexnet", 64),
+        ("vgg11_bn", 32),
+        ("resnet18", 33),
+        ("efficientnet_lite0", 32),
+        ("VGG16", 32),
+        ("EfficientNetB0", 32),
+        ("MobileNetV3Small", 32),
+        ("convnext_tiny", 32),
+    ],
+)
 def test_a_saved_model_gives_the_same_codes(tmp_path, backbone, image_size):
     model = HashingModel(backbone, code_length=16, image_size=image_size)
     images = np.random.default_rng(1).random((3, image_size, image_size, 3), np.float32)

@@ -1,0 +1,134 @@
+"""Weights of PyTorch networks, read from a file and brought into Keras' layout, tensor by tensor, by name."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from saat_tf.backbones.weights import read_torch_state_dict
+
+NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+SHOWN_NAMES = 12
+
+
+def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a `.safetensors` file or of one written by `torch.save(model.state_dict(), path)`.
+
+    Args:
+        path: the file; a name that ends in `.safetensors` says what it is, every other is read as PyTorch's.
+
+    Returns:
+        Name -> array in PyTorch's layout (convolutions are output, input, height, width).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: the file is a `.safetensors` file and the package that reads them is not installed.
+        UnsafeCheckpointError: a PyTorch file names a class or function other than those of tensors; nothing is run.
+        ValueError: the file is truncated, corrupt, too large or not a state dict.
+
+    Example:
+        >>> read_state_dict("resnet18.safetensors")["conv1.weight"].shape  # doctest: +SKIP
+        (64, 3, 7, 7)
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return read_torch_state_dict(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        import safetensors.numpy  # only here, so that it stays optional
+    except ImportError as error:
+        raise ImportError(
+            f'Reading {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
+        ) from error
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:  # the last two: a type that NumPy lacks
+        raise ValueError(
+            f"Expected a safetensors file of floats. Received: {path}: {error}. "
+            "Fetch the file again if it may be truncated or corrupt; save tensors of a rarer type as float32."
+        ) from error
+
+
+def load_state_dict(
+    backbone: keras.Model,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    classifier: str,
+    module_of: Callable[[str], str] = str,
+) -> None:
+    """Give a backbone the weights of a PyTorch network.
+
+    Nothing is assigned unless everything fits. The classifier and PyTorch's batch counters (`*.num_batches_tracked`)
+    have no place in a backbone and are passed over.
+
+    Args:
+        backbone: model whose layers are convolutions, dense layers and batch normalisation.
+        state_dict: PyTorch name -> array, as `read_state_dict` returns it.
+        classifier: PyTorch name of the classifier.
+        module_of: name of a Keras layer -> name of its PyTorch module; the same name by default.
+
+    Raises:
+        ValueError: tensors are missing, left over, of another shape or no floats; the message lists them.
+
+    Example:
+        >>> inputs = keras.Input((3,))
+        >>> backbone = keras.Model(inputs, keras.layers.Dense(2, name="fc6")(inputs))
+        >>> arrays = {"fc6.weight": np.ones((2, 3)), "fc6.bias": np.zeros(2), "fc7.weight": np.ones((1, 2))}
+        >>> load_state_dict(backbone, arrays, classifier="fc7")
+        >>> backbone(np.ones((1, 3))).numpy().tolist()
+        [[3.0, 3.0]]
+    """
+    targets = _targets(backbone, module_of)
+    missing = targets.keys() - state_dict.keys()
+    left_over = [
+        name
+        for name in state_dict.keys() - targets.keys()
+        if not name.startswith(f"{classifier}.") and not name.endswith(".num_batches_tracked")
+    ]
+    unfit = []
+    for name in targets.keys() & state_dict.keys():
+        array, (variable, axes) = state_dict[name], targets[name]
+        expected = tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
+        if array.shape != expected or not keras.backend.is_float_dtype(array.dtype.name):
+            unfit.append(f"{name} ({array.dtype} {array.shape}, not float {expected})")
+    if missing or left_over or unfit:
+        raise ValueError(
+            f"Expected the state dict of {backbone.name}. Received: one with {_listed('missing', missing)}, "
+            f"{_listed('left over', left_over)}, {_listed('unfit', unfit)}. "
+            "Choose the backbone that the file was made for, or the file of this backbone."
+        )
+    for name, (variable, axes) in targets.items():
+        variable.assign(np.transpose(state_dict[name], axes))
+
+
+def _targets(
+    backbone: keras.Model, module_of: Callable[[str], str]
+) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
+    """Map each PyTorch name to its variable and the axes that bring the tensor into the variable's layout."""
+    targets = {}
+    for layer in backbone.layers:
+        if not layer.weights:
+            continue
+        module = module_of(layer.name)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            targets |= {f"{module}.{NORM_VARIABLES[v.name]}": (v, (0,)) for v in layer.weights}
+            continue
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            axes = (2, 3, 0, 1)  # (C, 1, H, W) -> (H, W, C, 1)
+        elif isinstance(layer, keras.layers.Conv2D):
+            axes = (2, 3, 1, 0)  # (O, I, H, W) -> (H, W, I, O)
+        else:
+            axes = (1, 0)  # (O, I) -> (I, O)
+        targets[f"{module}.weight"] = (layer.kernel, axes)
+        if layer.use_bias:
+            targets[f"{module}.bias"] = (layer.bias, (0,))
+    return targets
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    """Say how many names there are, and list them up to a bound."""
+    names = sorted(names)
+    more = f", and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"{len(names)} {what}" + (f": {', '.join(names[:SHOWN_NAMES])}{more}" if names else "")

@@ -1,0 +1,34 @@
+"""What there is to know of a backbone: how to build it, the pixels it expects, and where its weights come from."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """How to build a backbone, what pixels it expects and how it is given weights.
+
+    Args:
+        build: image size in pixels -> Keras model from normalised images (B, S, S, 3) to features (B, F), with random
+            weights.
+        mean: per channel of RGB, subtracted from pixels of [0, 1].
+        std: per channel of RGB, divides what remains.
+        channel_order: "rgb", or "bgr" where the network was trained on blue first.
+        load_pretrained: gives a built backbone its ImageNet weights, from a package or a download; None where there
+            are none to be had.
+        load_state_dict: gives a built backbone the arrays of a PyTorch network by name; None where there is no such
+            network.
+    """
+
+    build: Callable[[int], keras.Model]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: str = "rgb"
+    load_pretrained: Callable[[keras.Model], None] | None = None
+    load_state_dict: Callable[[keras.Model, Mapping[str, np.ndarray]], None] | None = None
