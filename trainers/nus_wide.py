@@ -28,8 +28,8 @@ class NusWideRecipe(SplitRecipe):
     Command: python -m trainers.nus_wide --data-dir DIR
     Cost: days on a laptop CPU; made for a GPU. A first try: --limit-train 512 --pretrain-epochs 5 --epochs 2.
     Expected: the paper's MAP@5000 at 32 bits, from ImageNet weights, is 0.775 clean and 0.119 under attack for the
-    undefended model, 0.605 and 0.503 for SAAT; chance is about 0.45, between published queries and training images. Start
-    from them by --weights alexnet-owt-7be5be79.pth, torchvision's file; without it the network starts from random ones.
+    undefended model, 0.605 and 0.503 for SAAT; chance is about 0.45, between published queries and training images.
+    Start from them by --weights alexnet-owt-7be5be79.pth, torchvision's file; without it from random ones.
     Source: arXiv 2310.14637 and the authors' code. Split: 21 classes, 2,100 queries (100 a class), 193,734 in the
     database, 10,500 for training (500 a class).
     """
