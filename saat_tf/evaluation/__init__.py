@@ -1,6 +1,8 @@
-"""Evaluation: scores, result cards and pictures."""
+"""Evaluation: scores, checks, result cards, pictures and the report."""
 
+from saat_tf.evaluation.attacked import PERCEPTIBILITY, AttackedQueries
 from saat_tf.evaluation.card import machine, peak_rss_mb, result_value, results, versions
+from saat_tf.evaluation.checks import Finding
 from saat_tf.evaluation.evaluate import (
     EncodedData,
     RetrievalReport,
@@ -11,13 +13,28 @@ from saat_tf.evaluation.evaluate import (
     filled_bank,
     knowledge,
 )
+from saat_tf.evaluation.model_checks import check_scores, run_model_checks
 from saat_tf.evaluation.pictures import attacked_queries, plot_maps, plot_queries
+from saat_tf.evaluation.report import write_report
+from saat_tf.evaluation.report_input import DefenseResult, Examples, ReportInput, Transfer
+from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, score_defense
 
 __all__ = [
+    "PERCEPTIBILITY",
+    "AttackScore",
+    "AttackedQueries",
+    "DefenseResult",
+    "DefenseScores",
     "EncodedData",
+    "Examples",
+    "Finding",
+    "ReportInput",
     "RetrievalReport",
+    "Score",
+    "Transfer",
     "attack_split",
     "attacked_queries",
+    "check_scores",
     "encode_data",
     "encode_split",
     "evaluate",
@@ -29,5 +46,8 @@ __all__ = [
     "plot_queries",
     "result_value",
     "results",
+    "run_model_checks",
+    "score_defense",
     "versions",
+    "write_report",
 ]

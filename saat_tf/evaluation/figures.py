@@ -21,6 +21,7 @@ CLEAN, CHANCE = "#000000", "#666666"
 # A figure this wide is legible on a phone, and two fit beside each other on a desk. In inches.
 WIDTH = 4.6
 STYLE = {
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -162,7 +163,7 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> F
         axes.grid(False)
         axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.55 else "black")
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.65 else "black")
         axes.set(xlabel="searched with", ylabel="crafted on")
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
@@ -191,18 +192,19 @@ def query_pictures(
         figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
         parts = figure.subfigures(3, 1, height_ratios=(1.55, 1.25, 1.25))
         change = np.clip(gain * (adversarial_image - image) + 0.5, 0, 1)
-        titled = (("query", image), ("adversarial", adversarial_image), (f"change x {gain:.3g}", change))
+        titled = (("query", image), ("adversarial", adversarial_image), (f"change x {gain:.0f}", change))
         for axes, (title, shown) in zip(parts[0].subplots(1, 3), titled, strict=True):
             axes.imshow(np.clip(shown, 0, 1))
             axes.set_title(title, fontsize=10)
             axes.axis("off")
-        for part, title, found in ((parts[1], "found before", before), (parts[2], "found after", after)):
+        for part, title, found in ((parts[1], "found before the attack", before), (parts[2], "found after it", after)):
             part.suptitle(title, fontsize=10)
             for axes, (shown, right) in zip(part.subplots(1, len(found), squeeze=False)[0], found, strict=True):
                 axes.imshow(np.clip(shown, 0, 1))
                 color = COLORS[0] if right else COLORS[1]
                 for spine in axes.spines.values():
-                    spine.set(visible=True, color=color, linewidth=2.5, linestyle="-" if right else (0, (2, 1)))
+                    spine.set(visible=True, color=color, linewidth=2.5, capstyle="butt")
+                    spine.set_linestyle("-" if right else (0, (1.5, 1)))
                 axes.set(xticks=[], yticks=[])
                 axes.set_xlabel("\u2713 right" if right else "\u2717 wrong", color=color, fontsize=10, labelpad=3)
     return figure

@@ -44,9 +44,9 @@ def more_attacks_less(points: Sequence[tuple[float, float]], of: str, *, targete
     measured = f"{'t-MAP' if targeted else 'MAP'} is {values[best]:.3f} at {points[best][0]:g}"
     if worst == best:
         last = len(points) - 1
-        message = f"The attack never weakens as {of} grow: {measured}, {values[last]:.3f} at {points[last][0]:g}."
+        message = f"With more {of} the attack never weakens: {measured}, {values[last]:.3f} at {points[last][0]:g}."
     else:
-        message = f"As {of} grow, {measured} and {values[worst]:.3f} at {points[worst][0]:g}."
+        message = f"With more {of} the attack weakens: {measured} and {values[worst]:.3f} at {points[worst][0]:g}."
     return Finding(
         f"more-{of}-attack-less",
         loss > MAP_MARGIN,

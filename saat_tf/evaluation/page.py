@@ -15,21 +15,24 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .2rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .3rem; padding-top: .7rem; border-top: 2px solid var(--ink); }
 p { margin: .3rem 0 .9rem; max-width: 46rem; }
 .soft { color: var(--soft); }
-.tiles, .figures { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+.tiles, .figures { display: grid; gap: 1.2rem; }
+.tiles { gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)); }
 .tile { border: 1px solid var(--line); border-top: 4px solid var(--blue); border-radius: 4px; padding: .7rem .9rem; }
 .tile.warns { border-top-color: var(--red); }
-.tile strong { display: block; font-size: 1.7rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.tile strong { display: block; font-size: clamp(1.15rem, 5vw, 1.7rem); line-height: 1.3; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .figures { grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); align-items: start; }
+.lead > figure:first-child { grid-row: span 2; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 4px; padding: .6rem; break-inside: avoid; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { margin-top: .5rem; padding-top: .5rem; border-top: 1px solid var(--line); font-size: .95rem; }
-.scroll { overflow-x: auto; margin: .6rem 0 1.2rem; border: 1px solid var(--line); border-radius: 4px; }
+.label { margin: 1.2rem 0 .4rem; max-width: none; }
+.scroll { overflow-x: auto; margin: 0 0 1.2rem; border: 1px solid var(--line); border-radius: 4px; }
 .scroll:focus-visible { outline: 3px solid var(--blue); }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; overflow-wrap: normal; }
-caption { text-align: left; padding: .5rem .7rem; color: var(--soft); }
-th, td { padding: .35rem .7rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { white-space: nowrap; border-bottom: 2px solid var(--ink); }
-.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .55rem; text-align: left; white-space: nowrap; border-top: 1px solid var(--line); }
+thead th { border-top: none; border-bottom: 2px solid var(--ink); }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 .finding { border-left: 5px solid var(--blue); padding: .15rem .8rem; margin: .7rem 0; }
 .finding.warns { border-left: 5px dashed var(--red); background: #fff6f0; }
 .finding p { margin: .15rem 0; }
@@ -63,7 +66,7 @@ def element(tag: str, *children: Child, **attributes: str | int) -> Element:
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Element:
-    """Make a table in a box of its own that scrolls sideways; numbers have three digits and stand at the right."""
+    """Make a table below its caption, in a box that scrolls sideways; numbers have three digits, at the right."""
 
     def cell(value: str | float) -> Element:
         return element("td", value) if isinstance(value, str) else element("td", f"{value:.3f}", class_="number")
@@ -75,10 +78,9 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str | fl
         for name, right in zip(columns, numeric, strict=True)
     ]
     body = [element("tr", element("th", str(row[0]), scope="row"), *map(cell, row[1:])) for row in rows]
-    made = element(
-        "table", element("caption", caption), element("thead", element("tr", *heads)), element("tbody", *body)
-    )
-    return element("div", made, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    made = element("table", element("thead", element("tr", *heads)), element("tbody", *body))
+    box = element("div", made, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    return element("div", element("p", caption, class_="label soft"), box)
 
 
 def picture(png: bytes, size: tuple[int, int], caption: str, alt: str) -> Element:

@@ -8,10 +8,9 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from saat_tf.data import RetrievalData
 from saat_tf.evaluation.figures import Picture
 from saat_tf.evaluation.page import element, page, picture
-from saat_tf.evaluation.report_input import DefenseResult, ReportInput
+from saat_tf.evaluation.report_input import ReportInput
 from saat_tf.evaluation.report_parts import configuration, findings, map_table, target_table, tiles, visibility_table
 from saat_tf.evaluation.report_pictures import (
     curve_pictures,
@@ -70,23 +69,19 @@ def _content(report: ReportInput, figures: Path) -> Iterator[Element]:
     )
     yield element("div", *tiles(report, scores, chance, metric), class_="tiles")
 
-    def show(pictures: Iterable[Picture]) -> Element:
-        return element("div", *(_embedded(x, figures) for x in pictures), class_="figures")
+    def show(pictures: Iterable[Picture], kind: str = "figures") -> Element:
+        return element("div", *(_embedded(x, figures) for x in pictures), class_=kind)
 
     yield element("h2", "How good the search is")
     yield element(
         "p",
         f"{metric} is 1 where every right image comes first; an image is right when it shares a label with the query. "
-        "The worst of all attacks counts a query as lost when any attack wins. The ideal attack is a bound: the code "
-        "that attacks aim for, which no image need have.",
+        "The worst of all keeps for each query the attack that hurts it most. The ideal attack is a bound: the code "
+        "that attacks aim for, which no image need have. Whiskers and shades are 95% intervals.",
     )
-    yield show([map_picture(scores, chance, metric)])
+    series = series_pictures(scores, chance, metric)
+    yield show([map_picture(scores, chance, metric), *series], "figures lead")
     yield map_table(scores, chance, metric)
-    series = list(series_pictures(scores, chance, metric))
-    if series:
-        yield element("h2", "More change, more steps")
-        yield element("p", "An attack that is given more must not do less. Shades are 95% intervals.")
-        yield show(series)
     curves = [
         x for d in report.defenses
         for x in curve_pictures(slugs[d.title], d.title, d.encoded, scores[d.title], data, chance)
@@ -102,12 +97,13 @@ def _content(report: ReportInput, figures: Path) -> Iterator[Element]:
         yield element("p", "The attacker picks labels that the query does not have and wants their images to be found.")
         yield show(targeted)
         yield target_table(scores)
-    examples = [x for d in report.defenses if d.examples for x in _examples(d, slugs[d.title], scores, data)]
+    examples = list(_examples(report, slugs, scores))
     if examples:
         yield element("h2", "What it looks like")
         yield element("p", "Right images have a full frame and a tick, wrong ones a dashed frame and a cross.")
         yield show(examples)
     yield element("h2", "Codes of labels")
+    yield element("p", "The mainstay code stands for a set of labels. Attacks drive a query away from its own.")
     yield show(mainstay_picture(slugs[d.title], d.title, d.encoded, data) for d in report.defenses)
     if report.transfer:
         given = report.transfer
@@ -123,12 +119,15 @@ def _content(report: ReportInput, figures: Path) -> Iterator[Element]:
     yield from configuration(report)
 
 
-def _examples(
-    defense: DefenseResult, slug: str, scores: Mapping[str, DefenseScores], data: RetrievalData
-) -> Iterator[Picture]:
-    attack = scores[defense.title].attacks[defense.examples.attack]
-    for i, image in enumerate(defense.examples.images):
-        yield query_picture(slug, defense.title, i, image, attack, (defense.encoded, data))
+def _examples(report: ReportInput, slugs: Mapping[str, str], scores: Mapping[str, DefenseScores]) -> Iterator[Picture]:
+    """Show each query under all models before the next one."""
+    shown = [defense for defense in report.defenses if defense.examples]
+    for i in range(max((len(defense.examples.images) for defense in shown), default=0)):
+        for defense in shown:
+            if i < len(defense.examples.images):
+                attack = scores[defense.title].attacks[defense.examples.attack]
+                parts = defense.encoded, report.data
+                yield query_picture(slugs[defense.title], defense.title, i, defense.examples.images[i], attack, parts)
 
 
 def _embedded(shown: Picture, figures: Path) -> Element:

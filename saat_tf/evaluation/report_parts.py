@@ -20,11 +20,11 @@ def tiles(report: ReportInput, scores: Mapping[str, DefenseScores], chance: floa
             yield _tile(title, f"{x.clean.map:.2f} \u2192 {x.worst.map:.2f}", f"{metric} before and under attack")
         else:
             yield _tile(title, f"{x.clean.map:.2f}", f"{metric}, not attacked")
-    yield _tile("guessing", f"{chance:.2f}", "what no knowledge at all would score")
+    yield _tile("guessing", f"{chance:.2f}", f"{metric} without any knowledge")
     findings = [finding for d in report.defenses for finding in d.findings]
     if findings:
         raised = sum(finding.raised for finding in findings)
-        yield _tile("checks", f"{raised} of {len(findings)}", "warn; see below", warns=raised > 0)
+        yield _tile("checks that warn", f"{raised} of {len(findings)}", "see below", warns=raised > 0)
 
 
 def _tile(title: str, value: str, words: str, *, warns: bool = False) -> Element:
@@ -39,10 +39,10 @@ def map_table(scores: Mapping[str, DefenseScores], chance: float, metric: str) -
 
     def row(title: str, attack: str, setting: tuple[str, str, str], score: Score) -> list:
         low, high = score.interval
-        return [title, attack, *setting, score.map, f"{low:.3f} to {high:.3f}"]
+        return [title, attack, score.map, f"{low:.3f} to {high:.3f}", *setting]
 
     none = ("", "", "")
-    rows = [["guessing", "chance", *none, chance, ""]]
+    rows = [["guessing", "none", chance, "", *none]]
     for title, x in scores.items():
         rows.append(row(title, "no attack", none, x.clean))
         for attack in x.non_targeted:
@@ -50,7 +50,7 @@ def map_table(scores: Mapping[str, DefenseScores], chance: float, metric: str) -
         if x.non_targeted:
             rows.append(row(title, "worst of all", (f"{x.epsilon_255:g}/255", "", ""), x.worst))
         rows.append(row(title, "ideal attack (a bound)", none, x.ideal))
-    columns = ["model", "attack", *SETTING, metric, "95% interval"]
+    columns = ["model", "attack", metric, "95% interval", *SETTING]
     return table(
         f"{metric} and bootstrap intervals over queries. Equal distances keep the order of the database ({TIE_RULE}); "
         "of several restarts the worst for each query counts.",
@@ -61,13 +61,13 @@ def map_table(scores: Mapping[str, DefenseScores], chance: float, metric: str) -
 
 def target_table(scores: Mapping[str, DefenseScores]) -> Element:
     """Tell every t-MAP, before and under attack."""
-    rows = [
-        [title, x.attacked.attack, *_setting(x.attacked), x.before.map, x.score.map,
-         "{:.3f} to {:.3f}".format(*x.score.interval)]
-        for title, defense in scores.items()
-        for x in defense.targeted
-    ]  # fmt: skip
-    columns = ["model", "attack", "epsilon", "steps", "restarts", "t-MAP before", "t-MAP under attack", "95% interval"]
+    rows = []
+    for title, defense in scores.items():
+        for x in defense.targeted:
+            low, high = x.score.interval
+            row = [title, x.attacked.attack, x.score.map, f"{low:.3f} to {high:.3f}", x.before.map]
+            rows.append([*row, *_setting(x.attacked)])
+    columns = ["model", "attack", "t-MAP under attack", "95% interval", "t-MAP before", *SETTING]
     return table(
         "t-MAP counts an image as right when it shares a label with the target: higher is worse.", columns, rows
     )

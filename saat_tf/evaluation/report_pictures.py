@@ -212,7 +212,7 @@ def query_picture(
         nearest = rank(hamming_distances(code[None], encoded.database), SHOWN_RESULTS)[0]
         found.append([(data.database.load(j).numpy(), bool(labels @ data.database.labels[j] > 0)) for j in nearest])
     before, after = found
-    gain = 127.5 / max(attacked.epsilon_255, 1e-6)  # the largest change becomes black or white
+    gain = max(1, round(127.5 / max(attacked.epsilon_255, 1)))  # the largest change becomes black or white
     image = data.test.load(number).numpy()
     right = [sum(relevant for _, relevant in results) for results in found]
     goal = f", meant to look like {_names(attacked.labels[number], data)}" if attacked.targeted else ""
@@ -220,9 +220,9 @@ def query_picture(
     return Picture(
         f"{slug}-query-{number + 1}",
         query_pictures(image, adversarial_image, gain, before, after),
-        f"{title}, a query of {_names(labels, data)}{goal}: {counts} an attack ({attacked.attack}) that the eye hardly "
-        "sees.",
-        f"A query, its adversarial image, their difference times {gain:.3g}, and the nearest images of both: {counts}.",
+        f"{title}, a query of {_names(labels, data)}{goal}: {counts} an attack ({attacked.attack}) that changes "
+        f"no pixel by more than {attacked.epsilon_255:g}/255.",
+        f"A query, its adversarial image, their difference times {gain}, and the nearest images of both: {counts}.",
     )
 
 
@@ -243,4 +243,4 @@ def _names(labels: np.ndarray, data: RetrievalData) -> str:
 
 
 def _cutoffs(num_items: int) -> np.ndarray:
-    return np.unique(np.round(np.geomspace(1, num_items, NUM_CUTOFFS)).astype(int))
+    return np.union1d(np.round(np.geomspace(1, num_items, NUM_CUTOFFS)).astype(int), min(FIRST, num_items))
