@@ -1,31 +1,31 @@
 """Attack the models of a finished run again, by any attack: `python -m trainers.evaluate --run-dir R`."""
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 from typing import Literal
 
-import keras
 import rich.table
 import tyro
 
-from saat_tf.attacks import ATTACKS, SUITES, Attack, Knowledge, build_attack, draw_target_labels
+from saat_tf.attacks import ATTACKS, SUITES, Attack, build_attack, draw_target_labels
 from saat_tf.data import RetrievalData, Split
-from saat_tf.evaluation import EncodedData, encode_data, knowledge
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
-from saat_tf.evaluation.verdict import WORST, attacked_precisions, merge_rows, row, worst_precisions
+from saat_tf.evaluation.card import merge_rows, result_row
+from saat_tf.evaluation.scores import AttackScore, score_defense, worst_case
 from saat_tf.files import write_json
-from saat_tf.metrics import average_precisions
-from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console import ATTACKS as ATTACK_TITLES
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, say, track
 from trainers.data_sets import load_data_of, read_card
+from trainers.models import MODEL_FILES, Evaluated, load_model
+from trainers.report import report_run
 from trainers.training import EVALUATION_BATCH
 
 USAGE_ERROR = 2
-MODEL_FILES = {"none": "hashing.keras", "saat": "robust.keras"}
 SHOWN_QUERIES = 6
+WORST = "worst"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,16 +59,6 @@ class EvaluationOptions:
     """Seed of the first start, and of the targets that are drawn for targeted attacks."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluated:
-    """A model of the run with its codes."""
-
-    defense: str
-    encoder: HashingModel
-    encoded: EncodedData
-    known: Knowledge
-
-
 def main(options: EvaluationOptions) -> int:
     """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
     quiet_libraries()
@@ -77,18 +67,21 @@ def main(options: EvaluationOptions) -> int:
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
         data = dataclasses.replace(data, test=_first(data.test, options.num_queries))
-        wanted = {*options.defenses, *([options.surrogate] if options.surrogate else [])}
-        models = {defense: load_model(options.run_dir, defense, data) for defense in MODEL_FILES if defense in wanted}
+        models = {defense: load_model(options.run_dir, defense, data) for defense in MODEL_FILES}
         rows = []
         for defense in options.defenses:
             rows += evaluate_model(options, models, defense, data, recipe.top_k)
             card = {**card, "results": merge_rows(card["results"], rows)}
             write_json(options.run_dir / "card.json", card)
+        findings = report_run(options.run_dir, card, list(models.values()), data, recipe.top_k)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
     CONSOLE.print(table_of(rows, card["chance_map"]))
-    say(f"Card and codes: {options.run_dir}")
+    for finding in findings:
+        if finding.raised:
+            say(f"warning: {finding.check}: {finding.message} {finding.remedy}")
+    say(f"Report: {options.run_dir / 'report.html'}. Card and codes: {options.run_dir}")
     return 0
 
 
@@ -118,48 +111,37 @@ def _first(split: Split, count: int | None) -> Split:
     return dataclasses.replace(split, labels=split.labels[:count])
 
 
-def load_model(run_dir: Path, defense: str, data: RetrievalData) -> Evaluated:
-    """Load one model of the run and encode the data with it.
-
-    Raises:
-        FileNotFoundError: the run has no such model.
-    """
-    file = run_dir / MODEL_FILES[defense]
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
-    encoder = keras.saving.load_model(file, compile=False, safe_mode=True)
-    encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
-    return Evaluated(defense, encoder, encoded, knowledge(encoded, data))
-
-
 def evaluate_model(
     options: EvaluationOptions, models: dict[str, Evaluated], defense: str, data: RetrievalData, top_k: int
 ) -> list[dict]:
     """Run every attack on one model, or take it from disk, and return the rows of the card."""
     victim, crafted_on = models[defense], models[options.surrogate or defense]
-    clean = average_precisions(
-        victim.encoded.test, victim.encoded.database, data.test.labels, data.database.labels, top_k=top_k
-    )
-    rows = [row(clean, defense=defense, attack="none", top_k=top_k)]
     seeds = tuple(range(options.seed, options.seed + options.restarts))
-    for epsilon_255 in options.epsilon_255:
-        for num_steps in options.num_steps:
-            setting = {"epsilon_255": epsilon_255, "num_steps": num_steps, "restarts": options.restarts}
-            setting |= {"seed": options.seed, **({"surrogate": options.surrogate} if options.surrogate else {})}
-            found = []
-            for name in attack_names(options.attacks):
-                attack = build_attack(name, ThreatModel.from_255(epsilon_255), crafted_on.known, num_steps=num_steps)
-                attacked = cached_attack(options, victim, crafted_on, attack, data, seeds, num_steps)
-                precisions = attacked_precisions(attacked, victim.encoded.database, data.database.labels, top_k=top_k)
-                rows.append(
-                    row(precisions, defense=defense, attack=name, top_k=top_k, targeted=attack.targeted, **setting)
-                )
-                if not attack.targeted:
-                    found.append(precisions)
-            if len(found) > 1:
-                worst = worst_precisions([clean, *found])
-                rows.append(row(worst, defense=defense, attack=WORST, top_k=top_k, **setting))
+    attacked = []
+    for epsilon_255, num_steps in itertools.product(options.epsilon_255, options.num_steps):
+        for name in attack_names(options.attacks):
+            attack = build_attack(name, ThreatModel.from_255(epsilon_255), crafted_on.known, num_steps=num_steps)
+            attacked.append(cached_attack(options, victim, crafted_on, attack, data, seeds, num_steps))
+    scores = score_defense(victim.encoded, attacked, data, epsilon_255=max(options.epsilon_255), top_k=top_k)
+    rows = [result_row(scores.clean, defense=defense, attack="none", top_k=top_k)]
+    for setting, group in itertools.groupby(scores.attacks, key=_setting):
+        about = {"restarts": options.restarts, "seed": options.seed, **dict(setting)}
+        group = list(group)
+        rows += [
+            result_row(
+                x.score, defense=defense, attack=x.attacked.attack, top_k=top_k, targeted=x.attacked.targeted, **about
+            )
+            for x in group
+        ]
+        found = [x.score for x in group if not x.attacked.targeted]
+        if len(found) > 1:
+            worst = worst_case([scores.clean, *found])
+            rows.append(result_row(worst, defense=defense, attack=WORST, top_k=top_k, **about))
     return rows
+
+
+def _setting(score: AttackScore) -> tuple[tuple[str, float], ...]:
+    return (("epsilon_255", score.attacked.epsilon_255), ("num_steps", score.attacked.num_steps))
 
 
 def attack_names(chosen: tuple[str, ...]) -> list[str]:
@@ -197,6 +179,7 @@ def cached_attack(
         batch_size=EVALUATION_BATCH,
         keep_images=SHOWN_QUERIES,
         crafted_on=crafted_on.encoder,
+        surrogate=None if crafted_on is victim else crafted_on.defense,
         track=track,
     )
     folder.mkdir(parents=True, exist_ok=True)

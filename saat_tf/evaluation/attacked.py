@@ -11,8 +11,11 @@ from saat_tf.attacks import Attack
 from saat_tf.data import Split
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
+from saat_tf.metrics import Perceptibility
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
+
+PERCEPTIBILITY = Perceptibility._fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class AttackedQueries:
     labels: np.ndarray
     codes: np.ndarray
     perceptibility: np.ndarray
-    images: np.ndarray
+    images: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0, 0, 3), np.float32))
 
     def save(self, path: Path) -> None:
         """Write everything into one .npz file, whole."""
@@ -89,6 +92,7 @@ def attack_queries(
     batch_size: int = 128,
     keep_images: int = 0,
     crafted_on: HashingModel | None = None,
+    surrogate: str | None = None,
     track: Track = silent,
 ) -> AttackedQueries:
     """Attack every query once for each seed.
@@ -103,6 +107,7 @@ def attack_queries(
         batch_size: queries at a time.
         keep_images: how many adversarial images to keep.
         crafted_on: the surrogate that the attack sees; `encoder` itself by default.
+        surrogate: its name, for reports.
         track: shows progress.
 
     Raises:
@@ -125,7 +130,7 @@ def attack_queries(
         for i, seed in enumerate(seeds)
     ]
     return AttackedQueries(
-        attack=attack.name,
+        attack=attack.name if surrogate is None else f"{attack.name}, crafted on {surrogate}",
         targeted=attack.targeted,
         epsilon_255=round(255 * attack.threat_model.epsilon, 6),
         num_steps=num_steps,

@@ -5,9 +5,11 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 
 import saat_tf
 from saat_tf.evaluation.evaluate import RetrievalReport
+from saat_tf.evaluation.scores import Score
 from saat_tf.metrics import TIE_RULE
 
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -36,6 +38,43 @@ def results(report: RetrievalReport, *, defense: str, top_k: int) -> list[dict]:
         }
         for attack, value in values.items()
     ]
+
+
+def result_row(
+    score: Score, *, defense: str, attack: str, top_k: int, targeted: bool = False, **setting: float | str
+) -> dict:
+    """Return one row of a card with its interval.
+
+    Args:
+        score: AP@k of each query.
+        defense: "none" or the name of the defence.
+        attack: name of the attack.
+        top_k: k.
+        targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
+        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`.
+    """
+    return {
+        "defense": defense,
+        "attack": attack,
+        "metric": "t-MAP" if targeted else "MAP",
+        "top_k": top_k,
+        "tie_rule": TIE_RULE,
+        "value": score.map,
+        "interval": list(score.interval),
+        "num_queries": len(score.codes),
+        **setting,
+    }
+
+
+def merge_rows(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
+    """Return the old rows, those of the same setting replaced by new ones, and the new rows after them."""
+    outcomes = ("value", "interval")
+
+    def setting(result: dict) -> tuple:
+        return tuple(sorted((name, value) for name, value in result.items() if name not in outcomes))
+
+    replaced = {setting(result) for result in new}
+    return [result for result in old if setting(result) not in replaced] + list(new)
 
 
 def result_value(card: dict, *, defense: str, attack: str) -> float:

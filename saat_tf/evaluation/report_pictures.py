@@ -6,12 +6,11 @@ import numpy as np
 
 from saat_tf.codes import pack_codes
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation._stand_ins import precision_recall_by_rank
 from saat_tf.evaluation.evaluate import EncodedData
 from saat_tf.evaluation.figures import Line, Picture, curves, dots, heaps, matrix, query_pictures
 from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, mainstay_of, series
 from saat_tf.hamming import hamming_distances, rank
-from saat_tf.metrics import relevance
+from saat_tf.metrics import precision_recall_by_rank, relevance
 
 NUM_CUTOFFS = 40
 SHOWN_RESULTS = 5

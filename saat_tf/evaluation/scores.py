@@ -8,11 +8,10 @@ import tensorflow as tf
 
 from saat_tf.codes import pack_codes
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation._stand_ins import bootstrap_interval
 from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.evaluate import EncodedData, filled_bank
 from saat_tf.layers import DMFL
-from saat_tf.metrics import average_precisions
+from saat_tf.metrics import average_precisions, bootstrap_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,8 @@ class DefenseScores:
     Args:
         clean: of the queries as they are.
         ideal: of the codes opposite to the queries' mainstay codes: the bound that the attack aims for.
-        worst: for each query the worst of all non-targeted attacks within the radius; `clean` where there is none.
+        worst: for each query the worst of all non-targeted attacks within the radius, and of none: an attacker may do
+            nothing.
         attacks: each attack.
         epsilon_255: that radius.
     """
@@ -124,7 +124,7 @@ def score_defense(
     return DefenseScores(
         clean=clean,
         ideal=score(pack_codes(-mainstay_of(encoded, data, labels)).numpy(), labels),
-        worst=worst_case(within) if within else clean,
+        worst=worst_case([clean, *within]),
         attacks=tuple(attacks),
         epsilon_255=epsilon_255,
     )

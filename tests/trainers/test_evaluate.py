@@ -82,6 +82,14 @@ def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
     assert (linf > 0).all() and (linf <= 8 / 255 + 1e-6).all()
 
 
+def test_the_report_is_written_beside_the_card(run_dir):
+    assert main(options(run_dir)) == 0
+    page = (run_dir / "report.html").read_text(encoding="utf-8")
+    for text in ("undefended", "SAAT", "mainstay", "hag", "chance"):
+        assert text in page
+    assert list((run_dir / "figures").glob("*.svg"))
+
+
 def test_every_combination_of_radius_and_steps_is_run(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), epsilon_255=(2.0, 8.0), num_steps=(1, 2))) == 0
     settings = [(row["epsilon_255"], row["num_steps"]) for row in rows_of(run_dir) if "num_steps" in row]
@@ -128,7 +136,7 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
 def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), surrogate="none")) == 0
     assert main(options(run_dir, attacks=("mainstay",), defenses=("none",))) == 0
-    assert rows_of(run_dir)[-3]["surrogate"] == "none"
+    assert rows_of(run_dir)[-3]["attack"] == "mainstay, crafted on none"
     (transferred,) = (run_dir / "evaluation" / "saat").glob("*-from-none.npz")
     (direct,) = (run_dir / "evaluation" / "none").glob("*.npz")
     # The same images, seen by two models.
