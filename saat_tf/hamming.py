@@ -3,8 +3,8 @@
 import numpy as np
 
 WORD_BITS = 64
-# Distances to a block of this many items are counted at a time: its words stay in the processor's cache.
-BLOCK_ITEMS = 1 << 15
+# So many distances are counted at a time: their words stay in the processor's cache.
+BLOCK_DISTANCES = 1 << 15
 # About as many distances are looked at to guess how far the nearest items reach.
 SAMPLE_ITEMS = 1 << 11
 
@@ -27,11 +27,7 @@ def hamming_distances(query_codes: np.ndarray, database_codes: np.ndarray) -> np
         [[0, 3]]
     """
     check_packed(query_codes=query_codes, database_codes=database_codes)
-    query_words, database_words = as_words(query_codes), as_words(database_codes)
-    distances = np.empty((len(query_codes), len(database_codes)), np.uint16)
-    for query, row in enumerate(distances):
-        row[:] = distances_of_words(query_words[:, query], database_words)
-    return distances
+    return distances_of_words(as_words(query_codes), as_words(database_codes)).astype(np.uint16, copy=False)
 
 
 def paired_distances(codes: np.ndarray, other_codes: np.ndarray) -> np.ndarray:
@@ -59,51 +55,12 @@ def paired_distances(codes: np.ndarray, other_codes: np.ndarray) -> np.ndarray:
     return np.bitwise_count(np.asarray(codes) ^ np.asarray(other_codes)).sum(axis=1, dtype=np.int64)
 
 
-def nearest(distances: np.ndarray, top_k: int | None = None) -> np.ndarray:
-    """Find the items nearest to one query, nearest first, equal distances by database index.
-
-    Only items up to the distance at which the first `top_k` end are sorted.
-
-    Args:
-        distances: unsigned integers (N,).
-        top_k: how many items to return; all of them by default.
-
-    Returns:
-        int64 (min(top_k, N),): database indices.
-
-    Example:
-        >>> nearest(np.uint8([2, 0, 2, 1]), top_k=3).tolist()
-        [1, 3, 0]
-    """
-    if top_k is None or top_k >= len(distances):
-        return np.argsort(distances, kind="stable")
-    items = np.flatnonzero(distances <= cutoff_distance(distances, top_k))
-    return items[np.argsort(distances[items], kind="stable")[:top_k]]
-
-
-def cutoff_distance(distances: np.ndarray, top_k: int) -> int:
-    """Return the least distance within which lie `top_k` of the `distances` (N,), or all where N is smaller.
-
-    Example:
-        >>> cutoff_distance(np.uint8([2, 0, 2, 1]), top_k=2)
-        1
-    """
-    top_k = min(top_k, len(distances))
-    sample = np.sort(distances[:: 1 + len(distances) // SAMPLE_ITEMS], kind="stable")
-    cutoff = int(sample[(top_k - 1) * len(sample) // len(distances)])  # a guess, from which it is a few steps
-    while np.count_nonzero(distances <= cutoff) < top_k:
-        cutoff += 1
-    while cutoff and np.count_nonzero(distances < cutoff) >= top_k:
-        cutoff -= 1
-    return cutoff
-
-
 def rank(distances: np.ndarray, top_k: int | None = None) -> np.ndarray:
     """Order the database for each query: nearest first, equal distances by database index (a stable sort).
 
     Args:
         distances: (Q, N) from `hamming_distances`.
-        top_k: how many ranks to return; all of them by default.
+        top_k: how many ranks to return; all of them by default. The fewer, the faster.
 
     Returns:
         int64 (Q, min(top_k, N)): database indices.
@@ -113,10 +70,38 @@ def rank(distances: np.ndarray, top_k: int | None = None) -> np.ndarray:
         [[1, 3, 0, 2]]
     """
     num_items = distances.shape[1]
-    order = np.empty((len(distances), num_items if top_k is None else min(top_k, num_items)), np.int64)
+    if top_k is None or top_k >= num_items:
+        return np.argsort(distances, axis=1, kind="stable")
+    order = np.empty((len(distances), top_k), np.int64)
     for row, ranks in zip(distances, order, strict=True):
-        ranks[:] = nearest(row, top_k)
+        items = nearest(row, top_k)
+        ranks[:] = items[np.argsort(row[items], kind="stable")[:top_k]]
     return order
+
+
+def nearest(distances: np.ndarray, top_k: int) -> np.ndarray:
+    """Find the items of one query within some distance that holds at least `top_k`; all that tie with one come along.
+
+    How far that is, is guessed from a sample and put right: the guess decides only how many more come along.
+
+    Args:
+        distances: unsigned integers (N,).
+        top_k: in [1, N].
+
+    Returns:
+        int64 (n,), n >= top_k: database indices in the order of the database.
+
+    Example:
+        >>> nearest(np.uint8([2, 0, 2, 1]), top_k=2).tolist()
+        [1, 3]
+    """
+    sample = np.sort(distances[:: 1 + len(distances) // SAMPLE_ITEMS], kind="stable")
+    reach = int(sample[(top_k - 1) * len(sample) // len(distances)])
+    items = np.flatnonzero(distances <= reach)
+    while len(items) < top_k:
+        reach += 1
+        items = np.flatnonzero(distances <= reach)
+    return items
 
 
 def check_packed(**codes: np.ndarray) -> None:
@@ -147,21 +132,29 @@ def as_words(packed: np.ndarray) -> np.ndarray:
 
 
 def distances_of_words(query_words: np.ndarray, database_words: np.ndarray) -> np.ndarray:
-    """Count the differing bits between one query and every item, both from `as_words`.
+    """Count the differing bits between every query and every item, both from `as_words`.
 
     Args:
-        query_words: uint64 (W,).
+        query_words: uint64 (W, Q).
         database_words: uint64 (W, N).
 
     Returns:
-        (N,), uint8 where that holds every distance, else uint16.
+        (Q, N), uint8 where that holds every distance, else uint16.
     """
-    num_words, num_items = database_words.shape
-    distances = np.empty(num_items, np.uint8 if num_words * WORD_BITS <= np.iinfo(np.uint8).max else np.uint16)
-    for start in range(0, num_items, BLOCK_ITEMS):
-        words = database_words[:, start : start + BLOCK_ITEMS]
-        block = distances[start : start + BLOCK_ITEMS]
-        np.bitwise_count(query_words[0] ^ words[0], out=block)
-        for query_word, plane in zip(query_words[1:], words[1:], strict=True):
-            block += np.bitwise_count(query_word ^ plane)
+    (num_words, num_queries), num_items = query_words.shape, database_words.shape[1]
+    small = num_words * WORD_BITS <= np.iinfo(np.uint8).max
+    distances = np.zeros((num_queries, num_items), np.uint8 if small else np.uint16)
+    if not distances.size:
+        return distances
+    step = -(-BLOCK_DISTANCES // num_queries)
+    differing = np.empty((num_queries, min(step, num_items)), np.uint64)
+    for start in range(0, num_items, step):
+        block = distances[:, start : start + step]
+        bits = differing[:, : block.shape[1]]
+        for query_word, plane in zip(query_words, database_words, strict=True):
+            np.bitwise_xor(query_word[:, None], plane[start : start + step], out=bits)
+            if num_words == 1:
+                np.bitwise_count(bits, out=block)
+            else:
+                block += np.bitwise_count(bits)
     return distances

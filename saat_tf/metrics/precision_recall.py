@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saat_tf.hamming import nearest
+from saat_tf.hamming import rank
 from saat_tf.metrics.retrieval import TIE_RULE, check_choice
 from saat_tf.metrics.search import Search
 from saat_tf.metrics.ties import TIE_RULES, tied_hits
@@ -63,13 +63,17 @@ def precision_recall_by_rank(
             f"{cutoffs.tolist()}."
         )
 
-    def hits(query: int) -> np.ndarray:
-        if tie_rule != "stable":
-            return tied_hits(*search.groups(query, cutoffs.max()), cutoffs, tie_rule)
-        return np.cumsum(search.relevant(query, nearest(search.distances(query), cutoffs.max())))[cutoffs - 1]
+    farthest = int(cutoffs.max())
 
-    found = search.each_query(hits)  # (Q, P)
-    return PrecisionRecall(found / cutoffs, found / np.maximum(_num_relevant(search), 1)[:, None])
+    def hits(block: slice) -> np.ndarray:
+        if tie_rule != "stable":
+            return np.array([tied_hits(*group, cutoffs, tie_rule) for group in search.groups(block, farthest)])
+        relevant = search.relevant(block, rank(search.distances(block), farthest))
+        return np.cumsum(relevant, axis=1)[:, cutoffs - 1]
+
+    found = search.each(hits)  # (Q, P)
+    num_relevant = search.each(lambda block: search.relevant(block).sum(axis=1))
+    return PrecisionRecall(found / cutoffs, found / np.maximum(num_relevant, 1)[:, None])
 
 
 def precision_recall_by_radius(
@@ -98,14 +102,10 @@ def precision_recall_by_radius(
     search = Search(query_codes, database_codes, query_labels, database_labels)
     num_radii = 8 * np.shape(query_codes)[1] + 1
 
-    def within(query: int) -> np.ndarray:
-        distances = search.distances(query)
-        counts = [np.bincount(part, minlength=num_radii) for part in (distances, distances[search.relevant(query)])]
-        return np.cumsum(counts, axis=1)
+    def within(block: slice) -> np.ndarray:
+        pairs = zip(search.distances(block), search.relevant(block), strict=True)
+        counts = [[np.bincount(part, minlength=num_radii) for part in (row, row[hits])] for row, hits in pairs]
+        return np.cumsum(counts, axis=2)
 
-    items, hits = np.moveaxis(search.each_query(within), 1, 0)  # (Q, 2, K + 1) -> two of (Q, K + 1)
+    items, hits = np.moveaxis(search.each(within), 1, 0)  # (Q, 2, K + 1) -> two of (Q, K + 1)
     return PrecisionRecall(hits / np.maximum(items, 1), hits / np.maximum(hits[:, -1:], 1))
-
-
-def _num_relevant(search: Search) -> np.ndarray:
-    return search.each_query(lambda query: np.count_nonzero(search.relevant(query)))

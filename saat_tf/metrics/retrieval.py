@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from saat_tf.hamming import nearest
-from saat_tf.metrics.search import Search, each, pack_labels, share_labels
+from saat_tf.hamming import rank
+from saat_tf.metrics.search import Search, each_block, pack_labels, share_labels
 from saat_tf.metrics.ties import TIE_RULES, harmonic_numbers, tied_average_precision
 
 TIE_RULE = "stable"
@@ -28,7 +28,7 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
         [[True, False]]
     """
     queries, database = pack_labels(query_labels, database_labels)
-    return each(lambda query: share_labels(queries[:, query], database, slice(None)), queries.shape[1])
+    return each_block(lambda block: share_labels(queries[:, block], database), queries.shape[1])
 
 
 def average_precisions(
@@ -88,20 +88,27 @@ def average_precisions(
         raise ValueError(f"`top_k` must be at least 1. Received: {top_k}.")
     search = Search(query_codes, database_codes, query_labels, database_labels)
     top_k = search.num_items if top_k is None else min(top_k, search.num_items)
-    harmonic = harmonic_numbers(top_k)
+    ranks, harmonic = np.arange(1, top_k + 1), harmonic_numbers(top_k)
 
-    def score(query: int) -> float:
-        num_relevant = None
-        if denominator == "relevant":
-            num_relevant = min(top_k, np.count_nonzero(search.relevant(query)))
+    def score(block: slice) -> np.ndarray:
         if tie_rule != "stable":
-            return tied_average_precision(*search.groups(query, top_k), top_k, tie_rule, harmonic, num_relevant)
-        hits = search.relevant(query, nearest(search.distances(query), top_k))
-        ranks = np.flatnonzero(hits) + 1
-        precisions = np.arange(1, len(ranks) + 1) / ranks
-        return precisions.sum() / max(len(ranks) if num_relevant is None else num_relevant, 1)
+            groups = search.groups(block, top_k)
+            divisors = num_relevant(block) if denominator == "relevant" else [None] * len(groups)
+            return np.array(
+                [
+                    tied_average_precision(*group, top_k, tie_rule, harmonic, divisor)
+                    for group, divisor in zip(groups, divisors, strict=True)
+                ]
+            )
+        hits = search.relevant(block, rank(search.distances(block), top_k))  # (B, k)
+        found = np.cumsum(hits, axis=1)
+        sums = np.einsum("bk,bk->b", found / ranks, hits)
+        return sums / np.maximum(num_relevant(block) if denominator == "relevant" else found[:, -1], 1)
 
-    return search.each_query(score)
+    def num_relevant(block: slice) -> np.ndarray:
+        return np.minimum(top_k, search.relevant(block).sum(axis=1))
+
+    return search.each(score)
 
 
 def mean_average_precision(
@@ -145,7 +152,7 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
             f"Chance needs queries and a database. Received: {len(query_labels)} and {len(database_labels)}."
         )
     queries, database = pack_labels(query_labels, database_labels)
-    shares = each(lambda query: share_labels(queries[:, query], database, slice(None)).mean(), queries.shape[1])
+    shares = each_block(lambda block: share_labels(queries[:, block], database).mean(axis=1), queries.shape[1])
     return float(shares.mean())
 
 

@@ -1,4 +1,4 @@
-"""What each query finds: distances, relevance and groups of equal distance, one query at a time on all cores."""
+"""What the queries find: distances, relevance and groups of equal distance, a few queries at a time on all cores."""
 
 import concurrent.futures
 import os
@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from saat_tf.hamming import as_words, check_packed, cutoff_distance, distances_of_words
+from saat_tf.hamming import as_words, check_packed, distances_of_words, nearest
 
-# A thread takes this many queries at a time: enough to outweigh handing them over, few enough to share out evenly.
-BLOCK_QUERIES = 32
+# A thread takes this many queries at a time: NumPy then works longer between two turns of Python's lock.
+BLOCK_QUERIES = 8
 
 
 class Search:
     """Queries and a database with codes and labels as bits, which is what makes ranking fast.
 
     Nothing of size Q x N is ever held: a query costs a few passes over N small integers, and of the labels only those
-    of the items found are read.
+    of the items found are read. A method takes a `block` of queries, a slice of their indices, with B queries in it.
 
     Args:
         query_codes: uint8 (Q, K / 8), packed.
@@ -30,8 +30,8 @@ class Search:
 
     Example:
         >>> search = Search(np.uint8([[0]]), np.uint8([[1], [0], [3]]), [[1, 0]], [[1, 0], [0, 1], [1, 1]])
-        >>> search.distances(0).tolist(), search.relevant(0).tolist()
-        ([1, 0, 2], [True, False, True])
+        >>> search.distances(slice(0, 1)).tolist(), search.relevant(slice(0, 1)).tolist()
+        ([[1, 0, 2]], [[True, False, True]])
     """
 
     def __init__(
@@ -51,38 +51,49 @@ class Search:
         self._query_codes, self._database_codes = as_words(query_codes), as_words(database_codes)
         self._query_labels, self._database_labels = pack_labels(query_labels, database_labels)
 
-    def distances(self, query: int) -> np.ndarray:
-        """Return the Hamming distance of every item to one query: unsigned integers (N,)."""
-        return distances_of_words(self._query_codes[:, query], self._database_codes)
+    def distances(self, block: slice) -> np.ndarray:
+        """Return the Hamming distance of every item to each query of a block: unsigned integers (B, N)."""
+        return distances_of_words(self._query_codes[:, block], self._database_codes)
 
-    def relevant(self, query: int, items: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Tell which `items`, the whole database by default, share a label with one query: bool, one an item."""
-        return share_labels(self._query_labels[:, query], self._database_labels, items)
+    def relevant(self, block: slice, items: np.ndarray | None = None) -> np.ndarray:
+        """Tell which items share a label with each query of a block.
 
-    def groups(self, query: int, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+        Args:
+            block: B queries.
+            items: int (B, n), items of each query; the whole database by default.
+
+        Returns:
+            bool (B, n), or (B, N).
+        """
+        return share_labels(self._query_labels[:, block], self._database_labels, items)
+
+    def groups(self, block: slice, top_k: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Count items and relevant items at each distance, nearest first, up to the distance of rank `top_k`.
 
         Returns:
-            Two int64 arrays (D,): items and relevant items of each distance that occurs.
+            For each query two int64 arrays (D,): items and relevant items of each distance that occurs.
         """
-        distances = self.distances(query)
-        items = np.flatnonzero(distances <= cutoff_distance(distances, top_k))
-        distances, hits = distances[items], self.relevant(query, items)
-        sizes = np.bincount(distances)
-        occurs = sizes > 0
-        return sizes[occurs], np.bincount(distances[hits], minlength=len(sizes))[occurs]
+        found = []
+        for query, row in zip(range(self.num_queries)[block], self.distances(block), strict=True):
+            items = nearest(row, top_k)
+            row, hits = row[items], self.relevant(slice(query, query + 1), items[None])[0]
+            sizes = np.bincount(row)
+            relevant = np.bincount(row[hits], minlength=len(sizes))
+            last = np.searchsorted(np.cumsum(sizes), top_k)
+            occurs = np.flatnonzero(sizes[: last + 1])
+            found.append((sizes[occurs], relevant[occurs]))
+        return found
 
-    def each_query(self, function: Callable[[int], object]) -> np.ndarray:
-        """Apply `function` to every query's index, on all cores, and stack what it returns (NumPy frees its lock)."""
-        return each(function, self.num_queries)
+    def each(self, function: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """Apply `function` to blocks of queries on all cores, and put together the values that it returns."""
+        return each_block(function, self.num_queries)
 
 
-def each(function: Callable[[int], object], number: int) -> np.ndarray:
-    """Stack `function(0)` ... `function(number - 1)`, worked out by as many threads as there are cores."""
-    blocks = [range(start, min(start + BLOCK_QUERIES, number)) for start in range(0, number, BLOCK_QUERIES)]
+def each_block(function: Callable[[slice], np.ndarray], number: int) -> np.ndarray:
+    """Put together `function(slice(0, 8))`, `function(slice(8, 16))` ..., worked out by a thread for each core."""
+    blocks = [slice(start, min(start + BLOCK_QUERIES, number)) for start in range(0, number, BLOCK_QUERIES)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda block: [function(index) for index in block], blocks)
-        return np.array([result for block in results for result in block])
+        return np.concatenate(list(pool.map(function, blocks)))
 
 
 def pack_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +118,19 @@ def pack_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> tuple[
     return as_words(np.packbits(queries != 0, axis=1)), as_words(np.packbits(database != 0, axis=1))
 
 
-def share_labels(query_words: np.ndarray, database_words: np.ndarray, items: np.ndarray | slice) -> np.ndarray:
-    """Tell which `items` have a bit in common with one query: uint64 (V,) and (V, N) from `pack_labels` -> bool."""
-    common = query_words[0] & database_words[0][items]
-    for query_word, plane in zip(query_words[1:], database_words[1:], strict=True):
-        common |= query_word & plane[items]
+def share_labels(query_words: np.ndarray, database_words: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
+    """Tell which items have a bit in common with each query, from `pack_labels`.
+
+    Args:
+        query_words: uint64 (V, Q).
+        database_words: uint64 (V, N).
+        items: int (Q, n), items of each query; the whole database by default.
+
+    Returns:
+        bool (Q, n), or (Q, N).
+    """
+    planes = [plane if items is None else plane.take(items) for plane in database_words]
+    common = query_words[0][:, None] & planes[0]
+    for query_word, plane in zip(query_words[1:], planes[1:], strict=True):
+        common |= query_word[:, None] & plane
     return common != 0

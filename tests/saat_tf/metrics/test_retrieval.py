@@ -121,7 +121,8 @@ def test_how_the_work_is_shared_out_changes_no_value(monkeypatch, block_queries,
     case = packed(random_case(5, queries=11))
     expected, chance = average_precisions(*case, top_k=10, tie_rule=tie_rule), chance_map(*case[2:])
     monkeypatch.setattr(search, "BLOCK_QUERIES", block_queries)
-    monkeypatch.setattr(hamming, "BLOCK_ITEMS", block_items)
+    monkeypatch.setattr(hamming, "BLOCK_DISTANCES", block_items)
+    monkeypatch.setattr(hamming, "SAMPLE_ITEMS", block_items)
     np.testing.assert_array_equal(average_precisions(*case, top_k=10, tie_rule=tie_rule), expected)
     assert chance_map(*case[2:]) == chance
 
