@@ -110,7 +110,9 @@ def test_the_same_seed_repeats_the_attack_and_another_does_not(encoder, data):
     attack = mainstay(num_steps=1)(knowledge(encode_data(encoder, data), data))
 
     def images(seed):
-        return attack_split(encoder, data.test, attack, data.test.labels, batch_size=4, seed=seed, keep_images=11)[1]
+        return attack_split(
+            encoder, data.test, attack, data.test.labels, batch_size=4, seed=seed, keep_images=11
+        ).images
 
     first, again, other = images(0), images(0), images(1)
     np.testing.assert_array_equal(first, again)
