@@ -110,7 +110,7 @@ def findings(defense: DefenseResult) -> Iterator[Element]:
     yield element("h3", defense.title)
     yield from map(shown, raised)
     if passed:
-        yield element("details", element("summary", f"{len(passed)} checks passed"), *map(shown, passed))
+        yield element("details", element("summary", f"Passed checks: {len(passed)}"), *map(shown, passed))
 
 
 def configuration(report: ReportInput) -> Iterator[Element]:
