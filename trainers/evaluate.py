@@ -19,6 +19,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.console import ATTACKS as ATTACK_TITLES
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, say, track
 from trainers.data_sets import load_data_of, read_card
+from trainers.fitted_attacks import with_gan, with_prototypes
 from trainers.models import MODEL_FILES, Evaluated, load_model
 from trainers.report import report_run
 from trainers.training import EVALUATION_BATCH
@@ -55,6 +56,8 @@ class EvaluationOptions:
     """Attack the first so many queries only."""
     data_dir: Path | None = None
     """Where the images are now, if not where the run found them."""
+    fit_epochs: int = 10
+    """Epochs for the attacks that are trained first, tha and pros-gan; 100 in the papers."""
     report: bool = True
     """Write report.html, with checks of the models."""
     seed: int = 0
@@ -102,10 +105,14 @@ def check_options(options: EvaluationOptions) -> None:
         )
     for epsilon_255 in options.epsilon_255:
         ThreatModel.from_255(epsilon_255)
-    if min(options.num_steps, default=0) < 1 or options.restarts < 1 or not options.epsilon_255:
+    if (
+        min(options.num_steps, default=0) < 1
+        or min(options.restarts, options.fit_epochs) < 1
+        or not options.epsilon_255
+    ):
         raise ValueError(
-            "--num-steps and --restarts must be at least 1, and there must be an --epsilon-255. Received: "
-            f"{options.num_steps}, {options.restarts}, {options.epsilon_255}."
+            "--num-steps, --restarts and --fit-epochs must be at least 1, and one --epsilon-255 given. Received: "
+            f"{options.num_steps}, {options.restarts}, {options.fit_epochs}, {options.epsilon_255}."
         )
     if options.num_queries is not None and options.num_queries < 1:
         raise ValueError(f"--num-queries must be at least 1. Received: {options.num_queries}.")
@@ -122,8 +129,17 @@ def evaluate_model(
     victim, crafted_on = models[defense], models[options.surrogate or defense]
     seeds = tuple(range(options.seed, options.seed + options.restarts))
     attacked = []
+    names = attack_names(options.attacks)
+    folder, fit = (
+        options.run_dir / "evaluation" / crafted_on.defense,
+        {"epochs": options.fit_epochs, "seed": options.seed},
+    )
+    if "tha" in names:
+        crafted_on = with_prototypes(crafted_on, data, folder, **fit)
     for epsilon_255, num_steps in itertools.product(options.epsilon_255, options.num_steps):
-        for name in attack_names(options.attacks):
+        if "pros-gan" in names:
+            crafted_on = with_gan(crafted_on, data, folder, epsilon_255=epsilon_255, **fit)
+        for name in names:
             attack = build_attack(name, ThreatModel.from_255(epsilon_255), crafted_on.known, num_steps=num_steps)
             attacked.append(cached_attack(options, victim, crafted_on, attack, data, seeds, num_steps))
     scores = score_defense(victim.encoded, attacked, data, epsilon_255=max(options.epsilon_255), top_k=top_k)
@@ -164,7 +180,7 @@ def cached_attack(
 ) -> AttackedQueries:
     """Return what this attack made of the queries, from disk where it has run before."""
     folder = options.run_dir / "evaluation" / victim.defense
-    source = "" if crafted_on is victim else f"-from-{crafted_on.defense}"
+    source = "" if crafted_on.defense == victim.defense else f"-from-{crafted_on.defense}"
     queries = len(data.test)
     name = f"{attack.name}-eps{255 * attack.threat_model.epsilon:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}"
     file = folder / f"{name}-queries{queries}{source}.npz"
@@ -183,7 +199,7 @@ def cached_attack(
         batch_size=EVALUATION_BATCH,
         keep_images=SHOWN_QUERIES,
         crafted_on=crafted_on.encoder,
-        surrogate=None if crafted_on is victim else crafted_on.defense,
+        surrogate=None if crafted_on.defense == victim.defense else crafted_on.defense,
         track=track,
     )
     folder.mkdir(parents=True, exist_ok=True)

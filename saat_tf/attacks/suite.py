@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Attack
+from saat_tf.attacks.attack import Attack, Encoder, checked_images
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
     STEP_SIZE,
@@ -15,6 +15,7 @@ from saat_tf.attacks.mainstay import (
     mainstay_attack,
     prototype_attack,
 )
+from saat_tf.attacks.pros_gan import ProSGAN
 from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
@@ -31,11 +32,13 @@ class Knowledge:
         train: codes and labels of the training set.
         database: codes and labels of the database.
         prototype_codes: for "tha", labels (B, C) -> float32 (B, K) of -1/+1; None where no network has been fitted.
+        pros_gan: for "pros-gan", trained on this encoder; None where none has been.
     """
 
     train: CodeBank
     database: CodeBank
     prototype_codes: Callable[[tf.Tensor], tf.Tensor] | None = None
+    pros_gan: ProSGAN | None = None
 
 
 Build = Callable[[ThreatModel, Knowledge, int], Attack]
@@ -58,6 +61,39 @@ def _tha(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
     return prototype_attack(ball, known.prototype_codes, num_steps=steps)
 
 
+@dataclasses.dataclass(frozen=True)
+class GeneratorAttack:
+    """A trained `ProSGAN` with the face of an attack: targeted, one forward pass an image.
+
+    Args:
+        gan: the trained one; its generator decides where the images go, whatever the encoder.
+        name: for reports.
+    """
+
+    gan: ProSGAN
+    name: str = "pros-gan"
+    targeted: bool = True
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """The ball that the generator was trained for."""
+        return self.gan.threat_model
+
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return adversarial images (B, S, S, 3)."""
+        return self.gan.attack(encoder, checked_images(images), labels, seed)
+
+
+def _pros_gan(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
+    if known.pros_gan is None or known.pros_gan.threat_model != ball:
+        raise ValueError(
+            "The attack 'pros-gan' needs a generator that was trained for its ball. Received: "
+            f"{known.pros_gan and known.pros_gan.threat_model} for {ball}. Train a `ProSGAN` on the encoder and pass it "
+            "as `Knowledge.pros_gan`."
+        )
+    return GeneratorAttack(known.pros_gan)
+
+
 ATTACKS: dict[str, Build] = {
     "hag": lambda ball, known, steps: hag_attack(ball, num_steps=steps),
     "sdha": lambda ball, known, steps: sdha_attack(ball, known.train, num_steps=steps),
@@ -76,6 +112,7 @@ ATTACKS: dict[str, Build] = {
     "p2p": lambda ball, known, steps: anchor_attack(ball, known.database, num_voters=1, num_steps=steps),
     "dhta": lambda ball, known, steps: anchor_attack(ball, known.database, num_steps=steps),
     "tha": _tha,
+    "pros-gan": _pros_gan,
     "mainstay-targeted": _mainstay("mainstay-targeted", targeted=True),
     "auto-targeted": lambda ball, known, steps: auto_attack(ball, known.train, targeted=True, num_steps=steps),
 }

@@ -10,7 +10,7 @@ import pytest
 
 from saat_tf.data import draw_scenes
 from saat_tf.evaluation.attacked import AttackedQueries
-from trainers import evaluate, run, scenes
+from trainers import evaluate, fitted_attacks, run, scenes
 from trainers.evaluate import EvaluationOptions, main
 from trainers.scenes import ScenesRecipe
 
@@ -133,6 +133,21 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
     queries = draw_scenes(QUERIES, seed=1).labels
     assert row["metric"] == "t-MAP" and attacked.targeted
     assert not (attacked.labels * queries).any() and attacked.labels.any(axis=1).all()
+
+
+def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeypatch):
+    trained = options(run_dir, attacks=("tha", "pros-gan"), fit_epochs=1)
+    assert main(trained) == 0
+    folder = run_dir / "evaluation" / "saat"
+    assert len(list(folder.glob("*.keras"))) == 2
+    assert [row["metric"] for row in rows_of(run_dir)[-2:]] == ["t-MAP", "t-MAP"]
+    first = {file.name: AttackedQueries.load(file).codes for file in folder.glob("*.npz")}
+    for file in folder.glob("*.npz"):
+        file.unlink()
+    monkeypatch.setattr(fitted_attacks, "fit_prototype_net", lambda *args, **kwargs: pytest.fail("fitted again"))
+    assert main(trained) == 0
+    for name, codes in first.items():
+        np.testing.assert_array_equal(AttackedQueries.load(folder / name).codes, codes)
 
 
 def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
