@@ -88,7 +88,7 @@ def _pros_gan(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
     if known.pros_gan is None or known.pros_gan.threat_model != ball:
         raise ValueError(
             "The attack 'pros-gan' needs a generator that was trained for its ball. Received: "
-            f"{known.pros_gan and known.pros_gan.threat_model} for {ball}. Train a `ProSGAN` on the encoder and pass it "
+            f"{known.pros_gan and known.pros_gan.threat_model} for {ball}. Train a `ProSGAN` on the encoder, pass it "
             "as `Knowledge.pros_gan`."
         )
     return GeneratorAttack(known.pros_gan)
