@@ -34,9 +34,9 @@ class HalvingStep(StepRule):
 
         z = project(x + step sign(gradient)),   x' = project(x + 0.75 (z - x) + 0.25 (x - x_before))
 
-    At each check point, an image whose objective rose in fewer than 75% of the steps since the last one, or whose step
-    was not halved there and whose best value has not changed since, halves its step and goes back to its best place.
-    The images returned are the best ones met.
+    The first step is whole, x' = z. At each check point, an image whose objective rose in fewer than 75% of the steps
+    since the last one, or whose step was not halved there and whose best value has not changed since, halves its step
+    and goes back to its best place, from where it starts without inertia. The images returned are the best ones met.
 
     It compares objectives of different steps, so use it with a constant alpha.
 
@@ -49,14 +49,15 @@ class HalvingStep(StepRule):
         """Return the state of a search that has seen nothing yet."""
         count = tf.shape(images)[0]
         never, zeros = tf.fill((count,), -float("inf")), tf.zeros((count,))
+        # The first look is not the end of a step: it counts neither as a gain nor among the steps seen.
         return {
             "before": images,
             "best": images,
             "best_gradient": tf.zeros_like(images),
             "best_gain": never,
-            "last_gain": never,
+            "last_gain": -never,
             "gaining": zeros,
-            "seen": tf.constant(0.0),
+            "seen": tf.constant(-1.0),
             "halvings": zeros,
             "best_gain_at_check": never,
             "halved_at_check": tf.ones((count,), tf.bool),
@@ -80,7 +81,8 @@ class HalvingStep(StepRule):
         uphill = tf.sign(tf.where(_each(halve), best_gradient, gradient))
         moved = view.project(place + 2.0 * view.epsilon * _each(0.5**halvings) * uphill)
         inertia = tf.where(_each(halve), tf.zeros_like(images), place - state["before"])
-        following = place + NEW_STEP_WEIGHT * (moved - place) + (1 - NEW_STEP_WEIGHT) * inertia
+        weight = tf.where(t == 0, 1.0, NEW_STEP_WEIGHT)
+        following = place + weight * (moved - place) + (1.0 - weight) * inertia
         return following, {
             "before": place,
             "best": best,
