@@ -56,7 +56,7 @@ class PGD:
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"`num_steps` must be at least 1. Received: {self.num_steps}.")
-        if self.pixel_weight < 0:
+        if not self.pixel_weight >= 0:
             raise ValueError(f"`pixel_weight` must be at least 0. Received: {self.pixel_weight}.")
 
     def __call__(self, relax: Relax, images: tf.Tensor, goal: Goal, seed: tf.Tensor) -> tf.Tensor:

@@ -110,7 +110,7 @@ class MomentumStep(StepRule):
 
     def __post_init__(self) -> None:
         _check_step_size(self.step_size)
-        if self.decay < 0 or self.num_scales < 1 or self.num_neighbors < 0 or self.neighborhood <= 0:
+        if not (self.decay >= 0 and self.num_scales >= 1 and self.num_neighbors >= 0 and self.neighborhood > 0):
             raise ValueError(
                 "`decay` and `num_neighbors` must be at least 0, `num_scales` at least 1, `neighborhood` above 0. "
                 f"Received: {self.decay}, {self.num_neighbors}, {self.num_scales}, {self.neighborhood}."
@@ -230,7 +230,7 @@ class GradientStep(StepRule):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or not 0 <= self.momentum < 1:
+        if not (self.learning_rate > 0 and 0 <= self.momentum < 1):
             raise ValueError(
                 "`learning_rate` must be above 0 and `momentum` in [0, 1). Received: "
                 f"{self.learning_rate} and {self.momentum}."
@@ -266,7 +266,8 @@ class AdamStep(StepRule):
     STABILITY = 1e-8
 
     def __post_init__(self) -> None:
-        _check_step_size(self.learning_rate)
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be above 0 (pixels of [0, 1]). Received: {self.learning_rate}.")
 
     def start(self, images: tf.Tensor) -> State:
         """Return zero moments."""

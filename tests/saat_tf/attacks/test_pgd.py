@@ -276,9 +276,10 @@ def test_an_attack_without_steps_is_refused(num_steps):
         attack_of(num_steps=num_steps)
 
 
-def test_a_negative_weight_of_the_pixel_difference_is_refused():
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_a_weight_of_the_pixel_difference_that_is_not_positive_or_zero_is_refused(weight):
     with pytest.raises(ValueError, match="`pixel_weight` must be at least 0"):
-        PGD(threat_model=ThreatModel(0.1), objective=alignment, rule=SignStep(0.1), num_steps=1, pixel_weight=-1.0)
+        PGD(threat_model=ThreatModel(0.1), objective=alignment, rule=SignStep(0.1), num_steps=1, pixel_weight=weight)
 
 
 @pytest.fixture(scope="module")
