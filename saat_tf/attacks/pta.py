@@ -27,7 +27,7 @@ def smooth_ap(relaxed_codes: tf.Tensor, goal: Goal) -> tf.Tensor:
     Args:
         relaxed_codes: h, float (B, K) in [-1, 1].
         goal: `codes` float (B, P + U, K) of -1/+1, and `relevance` float (B, P + U): 1 for a relevant item, 0 for an
-            unrelated one, -1 for a place that is not filled.
+            unrelated one, -1 for a place that is not filled. The relevant ones are among the first 64 places.
 
     Returns:
         float (B,) in [-1, 0]; 0 where no item is relevant.
