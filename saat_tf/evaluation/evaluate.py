@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import Attack, Knowledge
+from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.layers import DMFL, CodeBank
@@ -186,8 +186,10 @@ def attack_split(
         track: shows progress.
 
     Raises:
-        ValueError: the attack left its threat model.
+        ValueError: the attack left its threat model, or a target shares a label with its image.
     """
+    if attack.targeted:
+        check_target_labels(split.labels, labels)
 
     @tf.function(reduce_retracing=True)
     def craft(images: tf.Tensor, batch_labels: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:

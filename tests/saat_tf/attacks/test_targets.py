@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saat_tf.attacks import draw_target_labels
+from saat_tf.attacks import check_target_labels, draw_target_labels
 
 
 def multi_hot(seed, rows, num_classes=7, density=0.2):
@@ -63,3 +63,20 @@ def test_arguments_are_left_as_they_were():
     draw_target_labels(queries, database, seed=0)
     np.testing.assert_array_equal(queries, np.eye(3))
     np.testing.assert_array_equal(database, np.eye(3))
+
+
+def test_targets_as_they_are_drawn_pass_the_check():
+    queries = multi_hot(0, 50)
+    check_target_labels(queries, draw_target_labels(queries, np.eye(7), seed=0))
+    check_target_labels(np.zeros((2, 7)), np.eye(7)[:2])  # a query without labels
+
+
+def test_a_target_that_shares_a_label_with_its_query_is_refused_with_both():
+    queries, targets = np.float32([[1, 0, 0], [0, 1, 1], [1, 0, 0]]), np.float32([[0, 1, 0], [0, 0, 1], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"query 1 with labels \[1, 2\] and target \[2\]; 2 queries"):
+        check_target_labels(queries, targets)
+
+
+def test_a_target_for_each_query_is_needed():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) for queries of shape \(3, 3\)"):
+        check_target_labels(np.zeros((3, 3)), np.zeros((2, 3)))

@@ -130,6 +130,13 @@ def test_an_attack_that_leaves_its_ball_is_found_out(encoder, data):
         attack_split(encoder, data.test, Cheat(), data.test.labels)
 
 
+def test_a_target_that_shares_a_label_with_its_image_is_refused(encoder, data):
+    known = knowledge(encode_data(encoder, data), data)
+    attack = mainstay_attack(ThreatModel.from_255(8), known.train, targeted=True, num_steps=1)
+    with pytest.raises(ValueError, match="must share none with the query"):
+        attack_split(encoder, data.test, attack, data.test.labels)
+
+
 def test_the_attacker_knows_the_codes_and_labels_of_training_set_and_database(encoder, data):
     known = knowledge(encode_data(encoder, data), data)
     for bank, split in ((known.train, data.train), (known.database, data.database)):
