@@ -2,14 +2,17 @@
 
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
 import tyro
 
 from export.saved_model import SavedModelExport
+from saat_tf.data import prepare, validate
 from trainers.coco import CocoRecipe
 from trainers.corel5k import Corel5kRecipe
+from trainers.evaluate import EvaluationOptions
 from trainers.scenes import ScenesRecipe
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +21,9 @@ OPTIONS = {
     "trainers.scenes": ScenesRecipe,
     "trainers.coco": CocoRecipe,
     "trainers.corel5k": Corel5kRecipe,
+    "trainers.evaluate": EvaluationOptions,
+    "saat_tf.data.prepare": prepare.Command,
+    "saat_tf.data.validate": validate.Validate,
     "export.saved_model": SavedModelExport,
 }
 
@@ -43,7 +49,8 @@ def test_each_command_is_one_that_exists(command):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file() and not options
         return
     parsed = tyro.cli(OPTIONS[module], args=[option for option in options if option != "--help"])
-    assert isinstance(parsed, OPTIONS[module])
+    kinds = typing.get_args(OPTIONS[module]) or (OPTIONS[module],)
+    assert isinstance(parsed, tuple(typing.get_origin(kind) and typing.get_args(kind)[0] or kind for kind in kinds))
 
 
 def test_there_are_commands_to_try():
