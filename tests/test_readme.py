@@ -50,7 +50,7 @@ def test_each_command_is_one_that_exists(command):
         return
     parsed = tyro.cli(OPTIONS[module], args=[option for option in options if option != "--help"])
     kinds = typing.get_args(OPTIONS[module]) or (OPTIONS[module],)
-    assert isinstance(parsed, tuple(typing.get_origin(kind) and typing.get_args(kind)[0] or kind for kind in kinds))
+    assert isinstance(parsed, tuple((typing.get_origin(kind) and typing.get_args(kind)[0]) or kind for kind in kinds))
 
 
 def test_there_are_commands_to_try():
