@@ -136,6 +136,7 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
 
 
 def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeypatch):
+    monkeypatch.setattr(fitted_attacks, "STEPS_PER_EPOCH", 5)
     trained = options(run_dir, attacks=("tha", "pros-gan"), fit_epochs=1)
     assert main(trained) == 0
     folder = run_dir / "evaluation" / "saat"
