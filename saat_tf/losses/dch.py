@@ -51,8 +51,8 @@ def dch_loss(relaxed_codes: tf.Tensor, relevance: tf.Tensor, gamma: float, quant
         Scalar, at least 0; 0 for a batch of one hash code.
 
     Example:
-        >>> float(dch_loss(tf.ones((2, 8)), tf.ones((2, 2)), gamma=20.0, quantization=0.1))
-        0.0
+        >>> round(float(dch_loss(tf.ones((2, 8)), tf.zeros((2, 2)), gamma=20.0, quantization=0.1)), 1)  # log(1 + 2e4)
+        9.9
     """
     distance = soft_distance(relaxed_codes, relaxed_codes)  # (B, B)
     others = 1.0 - tf.eye(tf.shape(distance)[0], dtype=distance.dtype)
@@ -85,9 +85,8 @@ class DCH(HashingLoss):
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""
-        relevance = tf.cast(
-            tf.matmul(labels, labels, transpose_b=True) > 0, relaxed_codes.dtype
-        )  # (B, C) @ (C, B) -> (B, B)
+        shared = tf.matmul(labels, labels, transpose_b=True)  # (B, C) @ (C, B) -> (B, B)
+        relevance = tf.cast(shared > 0, relaxed_codes.dtype)
         return dch_loss(relaxed_codes, relevance, self.gamma, self.quantization)
 
     def get_config(self) -> dict:

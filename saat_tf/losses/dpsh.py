@@ -11,9 +11,10 @@ from saat_tf.losses.hashing_loss import HashingLoss
 def dpsh_loss(
     relaxed_codes: tf.Tensor, bank_codes: tf.Tensor, relevance: tf.Tensor, hash_codes: tf.Tensor, quantization: float
 ) -> tf.Tensor:
-    """Compute 1/(BN) [ sum_ij log(1 + e^t_ij) - s_ij t_ij + quantization * sum_ik (b_ik - h_ik)^2 ], t_ij = h_i.u_j / 2.
+    """Compute 1/(BN) [ sum_ij ( log(1 + e^t_ij) - s_ij t_ij ) + quantization * sum_ik (b_ik - h_ik)^2 ], t = h.u / 2.
 
-    The first sum is the negative log likelihood of pairs that are relevant with probability sigmoid(t).
+    The first sum is the negative log likelihood of pairs that are relevant with probability sigmoid(t). N divides the
+    second one as well: as a weight of mean_ik (b_ik - h_ik)^2, quantization is worth quantization * K / N.
 
     Args:
         relaxed_codes: h, float (B, K) in [-1, 1].
@@ -41,7 +42,8 @@ class DPSH(HashingLoss):
     """`dpsh_loss` between a batch and the whole bank, with b = sign(h).
 
     Args:
-        quantization: eta; 50 in the SAAT authors' comparison, where the sums are divided by B N as here.
+        quantization: eta; 50 in the SAAT authors' comparison, where the sums are divided by B N as here. It is made
+            for thousands of training items: for hundreds, 1 leaves the first sum its say.
 
     References:
         Li, Wang, Kang, "Feature Learning based Deep Supervised Hashing with Pairwise Labels", IJCAI 2016.

@@ -38,7 +38,7 @@ def discrete_codes(
     """Lower quantization * |b - h|^2 + |y - W^T b|^2 over b in {-1, +1}^K, one bit at a time, from b = sign(h).
 
     Given the other bits, b_k = sign( quantization h_k + (W y)_k - sum_{l != k} (W W^T)_kl b_l ) is best. Bits are
-    visited in turn, ten times, so the objective never rises.
+    visited in turn, at most ten times each, so the objective never rises.
 
     Args:
         relaxed_codes: h, float (B, K) in [-1, 1].
@@ -51,22 +51,32 @@ def discrete_codes(
 
     Example:
         >>> discrete_codes(tf.constant([[0.1, -0.1]]), tf.ones((1, 1)), tf.ones((2, 1)), quantization=0.0).numpy()
-        array([[ 1.,  1.]], dtype=float32)
+        array([[1., 1.]], dtype=float32)
     """
     pull = quantization * relaxed_codes + tf.matmul(labels, projection, transpose_b=True)  # (B, C) @ (C, K) -> (B, K)
-    pull = tf.transpose(pull)  # (B, K) -> (K, B), so that a bit is a row
     products = tf.matmul(projection, projection, transpose_b=True)  # (K, C) @ (C, K) -> (K, K)
     coupling = tf.linalg.set_diag(products, tf.zeros_like(products[0]))
-    code_length = tf.shape(pull)[0]
+    # (B, K) -> (K, B), so that a bit is a row
+    return tf.transpose(_visit_bits(tf.transpose(pull), coupling, tf.transpose(sign(relaxed_codes))))
 
-    def visit(t: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        k = t % code_length
+
+@tf.function(reduce_retracing=True)
+def _visit_bits(pull: tf.Tensor, coupling: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+    """Set one bit after the other to its best value, from `codes` (K, B), until a whole pass changes none."""
+    code_length = tf.shape(codes)[0]
+
+    def visit(visits: tf.Tensor, unchanged: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        k = visits % code_length
         bit = sign(pull[k] - tf.linalg.matvec(codes, coupling[k], transpose_a=True))  # (K, B)^T @ (K,) -> (B,)
-        return t + 1, tf.tensor_scatter_nd_update(codes, [[k]], bit[None])
+        unchanged = tf.where(tf.reduce_all(bit == codes[k]), unchanged + 1, 0)
+        return visits + 1, unchanged, tf.tensor_scatter_nd_update(codes, [[k]], bit[None])
 
-    start = (tf.constant(0), sign(tf.transpose(relaxed_codes)))
-    _, codes = tf.while_loop(lambda t, _: t < SWEEPS * code_length, visit, start)
-    return tf.transpose(codes)
+    _, _, codes = tf.while_loop(
+        lambda visits, unchanged, _: (visits < SWEEPS * code_length) & (unchanged < code_length),
+        visit,
+        (tf.constant(0), tf.constant(0), codes),
+    )
+    return codes
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -81,7 +91,7 @@ class DSDH(HashingLoss):
     from W, and returns what depends on the network: the first two sums, divided by B N.
 
     Args:
-        quantization: eta; 55 in the authors' code.
+        quantization: eta; 55 in the authors' code, for thousands of training items: see `DPSH`.
         classification: mu; 1 in the authors' code.
         ridge: nu; 0.1 in the authors' code.
 
@@ -114,7 +124,8 @@ class DSDH(HashingLoss):
             tf.matmul(code_bank.code_sums(), code_bank.label_sets, transpose_a=True),  # (K, M) @ (M, C) -> (K, C)
             self.ridge / self.classification,
         )
-        hash_codes = discrete_codes(relaxed_codes, labels, projection, self.quantization / self.classification)
+        constant_codes = tf.stop_gradient(relaxed_codes)
+        hash_codes = discrete_codes(constant_codes, labels, projection, self.quantization / self.classification)
         return dpsh_loss(relaxed_codes, bank_codes, code_bank.relevance(labels), hash_codes, self.quantization)
 
     def get_config(self) -> dict:
