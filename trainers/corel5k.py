@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from trainers.files import FileData, load_files
-from trainers.recipe import FileRecipe
+from trainers.recipe import FileRecipe, HashingLossName
 from trainers.run import main
 
 HOW_TO_GET = """\
@@ -34,7 +34,7 @@ class Corel5kRecipe(FileRecipe):
     image_size: int = 64
     crop_fraction: float = 1.0
     cache: bool = True
-    hashing_loss: Literal["dph", "csq"] = "csq"
+    hashing_loss: HashingLossName = "csq"
     optimizer: Literal["sgd", "adam"] = "adam"
     flip: bool = True
     pretrain_epochs: int = 30

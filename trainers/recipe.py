@@ -4,6 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+HashingLossName = Literal[
+    "dph", "dpsh", "hashnet", "hswd", "dsdh", "dch", "csq", "dpn", "orthohash", "greedyhash"
+]  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -28,8 +32,22 @@ class Recipe:
     """Images a training step."""
     flip: bool = False
     """Mirror training images left to right at random."""
-    hashing_loss: Literal["dph", "csq"] = "dph"
-    """Loss that teaches which images belong together: pairwise (dph) or towards class centres (csq)."""
+    hashing_loss: HashingLossName = "dph"
+    """Loss that teaches which images belong together.
+
+    Pairwise, against all training images:
+    dph: square of similarity less relevance, the paper's choice;
+    dpsh: likelihood of relevance, bits drawn to +-1;
+    hashnet: likelihood with relevant and other pairs in balance, tanh that sharpens step by step;
+    hswd: hashnet, bits distributed like those of random codes;
+    dsdh: dpsh, codes that tell the classes apart by a linear map as well;
+    dch: Cauchy likelihood, among the images of a batch.
+
+    Towards a code or a place for each class:
+    csq: cross-entropy to Hadamard centres;
+    dpn: hinge to balanced random codes;
+    orthohash: softmax of cosines to random codes, after batch norm;
+    greedyhash: linear classifier on the signed code."""
     pretrain_epochs: int = 100
     """Epochs of plain hashing training, which gives the undefended model."""
     epochs: int = 20

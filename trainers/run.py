@@ -31,7 +31,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
 from trainers.files import FileData
 from trainers.recipe import Recipe
-from trainers.training import EVALUATION_BATCH, build_encoder, pretrain, train_adversarially
+from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 USAGE_ERROR = 2
 SHOWN_QUERIES = 3
@@ -134,6 +134,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Pat
         f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"
     )
     threat_model = ThreatModel.from_255(recipe.epsilon_255)
+    hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
     seconds = {"pretrain": 0.0, "adversarial": 0.0, "evaluate": 0.0}
     reports = {}
     phases = (
@@ -142,7 +143,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Pat
     )
     for defense, phase, train, model_file in phases:
         with _timed(seconds, phase):
-            train(recipe, data, encoder, run_dir)
+            train(recipe, data, encoder, hashing_loss, run_dir)
         write_whole(run_dir / model_file, encoder.save)
         with _timed(seconds, "evaluate"):
             reports[defense] = evaluate(

@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from saat_tf.data import CLASS_NAMES, RetrievalData, array_split, draw_scenes
-from trainers.recipe import Recipe
+from trainers.recipe import HashingLossName, Recipe
 from trainers.run import main
 
 
@@ -24,7 +24,7 @@ class ScenesRecipe(Recipe):
     backbone: str = "small_cnn"
     image_size: int = 32
     batch_size: int = 64
-    hashing_loss: Literal["dph", "csq"] = "csq"
+    hashing_loss: HashingLossName = "csq"
     optimizer: Literal["sgd", "adam"] = "adam"
     pretrain_epochs: int = 14
     epochs: int = 10

@@ -8,7 +8,7 @@ from saat_tf.backbones import load_pretrained_weights, load_weights_file
 from saat_tf.data import RetrievalData, evaluation_batches, training_batches
 from saat_tf.files import write_whole
 from saat_tf.layers import CodeBank
-from saat_tf.losses import CSQ, DPH, HashingLoss
+from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashingLoss, HashNet, OrthoHash
 from saat_tf.models import SAAT, HashingModel, HashingTraining
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import from_255
@@ -51,12 +51,18 @@ def build_encoder(recipe: Recipe) -> HashingModel:
 
 def build_hashing_loss(recipe: Recipe, num_classes: int) -> HashingLoss:
     """Build the hashing loss that the recipe names."""
-    return CSQ(num_classes, recipe.bits, seed=recipe.seed) if recipe.hashing_loss == "csq" else DPH()
+    by_class = {"csq": CSQ, "dpn": DPN, "greedyhash": GreedyHash, "orthohash": OrthoHash}
+    pairwise = {"dch": DCH, "dph": DPH, "dpsh": DPSH, "dsdh": DSDH, "hashnet": HashNet}
+    if recipe.hashing_loss in by_class:
+        return by_class[recipe.hashing_loss](num_classes, recipe.bits, seed=recipe.seed)
+    return HSWD(seed=recipe.seed) if recipe.hashing_loss == "hswd" else pairwise[recipe.hashing_loss]()
 
 
-def pretrain(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Path) -> None:
+def pretrain(
+    recipe: Recipe, data: RetrievalData, encoder: HashingModel, hashing_loss: HashingLoss, run_dir: Path
+) -> None:
     """Train the encoder on the hashing loss alone."""
-    training = HashingTraining(encoder, *_parts(recipe, data))
+    training = HashingTraining(encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
     optimizer = _optimizer(
         recipe, data, recipe.pretrain_learning_rate, recipe.pretrain_epochs,
         cuts=PRETRAIN_CUTS, weight_decay=PRETRAIN_WEIGHT_DECAY, momentum=PRETRAIN_MOMENTUM,
@@ -64,11 +70,14 @@ def pretrain(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir
     _fit(recipe, data, training, optimizer, recipe.pretrain_epochs, run_dir, "hashing")
 
 
-def train_adversarially(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Path) -> None:
-    """Train the encoder on by SAAT."""
+def train_adversarially(
+    recipe: Recipe, data: RetrievalData, encoder: HashingModel, hashing_loss: HashingLoss, run_dir: Path
+) -> None:
+    """Train the encoder on by SAAT; the hashing loss goes on from what it learnt and counted in pre-training."""
     saat = SAAT(
         encoder,
-        *_parts(recipe, data),
+        CodeBank.from_labels(data.train.labels, recipe.bits),
+        hashing_loss,
         epsilon=from_255(recipe.epsilon_255),
         step_size=from_255(recipe.step_255),
         num_steps=recipe.num_steps,
@@ -81,11 +90,6 @@ def train_adversarially(recipe: Recipe, data: RetrievalData, encoder: HashingMod
         recipe, data, recipe.learning_rate, recipe.epochs, cuts=SAAT_CUTS, weight_decay=SAAT_WEIGHT_DECAY, momentum=0.0
     )
     _fit(recipe, data, saat, optimizer, recipe.epochs, run_dir, "saat")
-
-
-def _parts(recipe: Recipe, data: RetrievalData) -> tuple[CodeBank, HashingLoss]:
-    labels = data.train.labels
-    return CodeBank.from_labels(labels, recipe.bits), build_hashing_loss(recipe, labels.shape[1])
 
 
 def _steps(recipe: Recipe, data: RetrievalData, epochs: int) -> int:

@@ -93,7 +93,10 @@ class CSQ(HashingLoss):
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval", CVPR 2020.
     """
 
-    def __init__(self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
         self.num_classes = num_classes
         self.code_length = code_length
         self.quantization = quantization
@@ -101,7 +104,7 @@ class CSQ(HashingLoss):
         self.class_centers = tf.constant(class_centers(num_classes, code_length, seed))
         self.tie_code = tf.constant(np.random.default_rng(seed + 1).choice(np.float32([-1, 1]), code_length))
 
-    def __call__(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
+    def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""
         targets = center_codes(labels, self.class_centers, self.tie_code)
         return csq_loss(relaxed_codes, targets, self.quantization)
@@ -109,6 +112,7 @@ class CSQ(HashingLoss):
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
         return {
+            **super().get_config(),
             "num_classes": self.num_classes,
             "code_length": self.code_length,
             "quantization": self.quantization,

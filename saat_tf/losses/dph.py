@@ -35,6 +35,6 @@ class DPH(HashingLoss):
         Yuan et al., arXiv 2310.14637; the authors' code.
     """
 
-    def __call__(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
+    def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C)."""
         return dph_loss(relaxed_codes, tf.convert_to_tensor(code_bank.codes), code_bank.relevance(labels))

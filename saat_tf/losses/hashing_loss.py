@@ -1,34 +1,38 @@
 """What a hashing loss is."""
 
-import abc
-
+import keras
 import tensorflow as tf
 
 from saat_tf.layers import CodeBank
 
 
-class HashingLoss(abc.ABC):
+class HashingLoss(keras.layers.Layer):
     """A loss that teaches relaxed codes which items belong together.
 
-    A subclass implements `__call__` and `get_config`, and registers itself with Keras so that a training model that
-    holds it can be saved.
+    It is a layer, so that what a loss learns or counts is trained, saved and restored with the training model that
+    holds it. It is no part of the encoder. A subclass implements `call` and `get_config`, and registers itself with
+    Keras. Call it as `loss(relaxed_codes, labels, code_bank=bank)`.
     """
 
-    @abc.abstractmethod
-    def __call__(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
-        """Return the scalar loss.
+    def __init__(self, dtype: str = "float32", **kwargs) -> None:
+        super().__init__(dtype=dtype, **kwargs)
+        self.built = True
+
+    def alpha(self) -> float | tf.Tensor:
+        """Return alpha of the relaxed codes tanh(alpha z) that the loss and the bank are to see in this step."""
+        return 1.0
+
+    def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
+        """Return the scalar loss; nothing that the loss holds changes.
 
         Args:
-            relaxed_codes: float (B, K) in [-1, 1].
+            relaxed_codes: tanh(alpha z) with the alpha of `alpha()`, float (B, K) in [-1, 1].
             labels: float (B, C) of 0/1.
-            code_bank: relaxed codes and labels of the training set; no gradient flows into it.
+            code_bank: relaxed codes and labels of the training set, those of this batch among them; no gradient flows
+                into it.
         """
+        raise NotImplementedError(f"{type(self).__name__} must implement `call`.")
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "HashingLoss":
-        """Rebuild the loss from `get_config`."""
-        return cls(**config)
+    def advance(self) -> None:
+        """Take note that a training step has been done. The training model calls it; most losses need not know."""
+        return  # AutoGraph cannot read a function that is a docstring alone.

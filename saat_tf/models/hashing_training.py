@@ -37,8 +37,8 @@ class HashingTraining(TrainingModel):
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
         images, labels, index = data
         with tf.GradientTape() as tape:
-            relaxed_codes = self.encoder(images, training=True)
+            relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
             self.code_bank.update(index, relaxed_codes)
-            loss = self.hashing_loss(relaxed_codes, labels, self.code_bank)
+            loss = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
         self.descend(tape, loss)
         return self.report(hashing_loss=loss)

@@ -94,9 +94,9 @@ class SAAT(TrainingModel):
         adversarial_images = self.craft(images, self.dmfl(labels))
         with tf.GradientTape() as tape:
             adversarial_codes = self.encoder(adversarial_images, training=True)
-            relaxed_codes = self.encoder(images, training=True)
+            relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
             self.code_bank.update(index, relaxed_codes)
-            hashing = self.hashing_loss(relaxed_codes, labels, self.code_bank)
+            hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
             adversarial = adversarial_loss(adversarial_codes, self.dmfl(labels))
             quantization = quantization_loss(adversarial_codes)
             loss = hashing + self.adversarial_weight * adversarial + self.quantization_weight * quantization

@@ -43,7 +43,9 @@ class TrainingModel(keras.Model):
 
     def fill_bank(self, dataset: Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> None:
         """Set the bank to the encoder's codes, in inference mode, of a data set of (images, labels, index)."""
-        relax = tf.function(lambda images: self.encoder(images, training=False), reduce_retracing=True)
+        relax = tf.function(
+            lambda images: self.encoder(images, alpha=self.hashing_loss.alpha(), training=False), reduce_retracing=True
+        )
         for images, _, index in dataset:
             self.code_bank.update(index, relax(images))
 
@@ -53,11 +55,15 @@ class TrainingModel(keras.Model):
         return list(self.loss_means.values())
 
     def descend(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
-        """Apply one step of the optimizer. Replicas' gradients are summed, hence each counts for its share."""
+        """Apply one step of the optimizer to encoder and hashing loss.
+
+        Replicas' gradients are summed, hence each counts for its share.
+        """
         share = 1.0 / tf.distribute.get_strategy().num_replicas_in_sync
         slope = self.optimizer.scale_loss(tf.constant(share))
-        variables = self.encoder.trainable_variables
+        variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables, output_gradients=slope), variables)
+        self.hashing_loss.advance()
 
     def report(self, **losses: tf.Tensor) -> dict[str, tf.Tensor]:
         """Add this step's losses to their means and return the means."""

@@ -148,7 +148,7 @@ def test_the_loss_of_a_batch_draws_each_row_to_the_majority_of_its_centers(num_c
     targets = majority_by_hand(labels, class_centers(num_classes, code_length, 2), loss.tie_code.numpy())
     expected = csq_by_hand(np.float64(h), targets, 0.1)
     for function in (loss, tf.function(loss)):
-        assert float(function(tf.constant(h), tf.constant(labels), None)) == pytest.approx(expected, abs=1e-5)
+        assert float(function(tf.constant(h), tf.constant(labels), code_bank=None)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_tie_code_is_a_code_that_repeats_with_the_seed():
@@ -164,15 +164,8 @@ def test_it_comes_back_from_its_configuration(code_length, arguments):
     loss = CSQ(5, code_length, **arguments)
     other = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert type(other) is CSQ
-    assert (
-        other.get_config()
-        == loss.get_config()
-        == {
-            "num_classes": 5,
-            "code_length": code_length,
-            "quantization": arguments.get("quantization", 0.05),
-            "seed": arguments.get("seed", 0),
-        }
-    )
+    assert other.get_config() == loss.get_config()
+    expected = {"num_classes": 5, "code_length": code_length, "quantization": 0.05, "seed": 0, **arguments}
+    assert loss.get_config().items() >= expected.items()
     h, labels = tf.fill((2, code_length), 0.3), tf.constant([[1.0, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
-    assert float(loss(h, labels, None)) == float(other(h, labels, None))
+    assert float(loss(h, labels, code_bank=None)) == float(other(h, labels, code_bank=None))

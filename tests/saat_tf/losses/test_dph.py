@@ -76,7 +76,7 @@ def test_the_loss_of_a_batch_reads_the_relaxed_codes_and_labels_of_the_whole_ban
     bank = CodeBank.from_labels(bank_labels, code_length=8)
     bank.update(tf.range(12), tf.constant(u))
     loss = DPH()
-    run = (tf.function if graph else (lambda f: f))(lambda x, y: loss(x, y, bank))
+    run = (tf.function if graph else (lambda f: f))(lambda x, y: loss(x, y, code_bank=bank))
     expected = dph_by_hand(np.float64(h), np.float64(u), relevance_by_hand(labels, bank_labels))
     assert float(run(tf.constant(h), tf.constant(labels))) == pytest.approx(expected, abs=1e-5)
 
@@ -84,8 +84,8 @@ def test_the_loss_of_a_batch_reads_the_relaxed_codes_and_labels_of_the_whole_ban
 def test_a_row_without_labels_is_pushed_from_every_item():
     bank = CodeBank.from_labels(np.eye(2, dtype=np.float32), code_length=8)
     bank.update(tf.constant([0, 1]), tf.ones((2, 8)))
-    assert float(DPH()(tf.ones((1, 8)), tf.zeros((1, 2)), bank)) == 4.0
-    assert float(DPH()(-tf.ones((1, 8)), tf.zeros((1, 2)), bank)) == 0.0
+    assert float(DPH()(tf.ones((1, 8)), tf.zeros((1, 2)), code_bank=bank)) == 4.0
+    assert float(DPH()(-tf.ones((1, 8)), tf.zeros((1, 2)), code_bank=bank)) == 0.0
 
 
 def test_it_comes_back_from_its_configuration():
