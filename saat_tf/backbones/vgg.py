@@ -8,6 +8,7 @@ from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 FILTERS = (64, 128, 256, 512, 512)
 POOLED_SIDE = 7
+DENSE_FEATURES = 4096
 MIN_IMAGE_SIZE = 2 ** len(FILTERS)
 
 
@@ -65,8 +66,8 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
     x = AdaptiveAveragePooling(POOLED_SIDE, name="avgpool")(x)  # -> (B, 7, 7, 512)
     x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)  # (B, 7, 7, 512) -> (B, 512, 7, 7)
     x = keras.layers.Flatten(name="flatten")(x)  # (B, 512, 7, 7) -> (B, 25088)
-    x = keras.layers.Dense(4096, activation="relu", kernel_initializer="he_uniform", name="classifier.0")(x)
+    x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.0")(x)
     x = keras.layers.Dropout(0.5, name="classifier.2")(x)
-    x = keras.layers.Dense(4096, activation="relu", kernel_initializer="he_uniform", name="classifier.3")(x)
+    x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.3")(x)
     outputs = keras.layers.Dropout(0.5, name="classifier.5")(x)
     return keras.Model(inputs, outputs, name=f"vgg{depth}_bn" if batch_norm else f"vgg{depth}")

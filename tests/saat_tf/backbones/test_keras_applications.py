@@ -70,9 +70,11 @@ def saved_weights(name, path):
     model.save_weights(path)
 
 
-@pytest.mark.parametrize("name", ["VGG16", "EfficientNetB0", "MobileNetV3Small"])
+@pytest.mark.parametrize("name", ["VGG16", "EfficientNetB0"])
 def test_pretrained_features_are_those_of_keras(name, pixels, tmp_path, monkeypatch):
     path = tmp_path / "file.weights.h5"
+    if name == "EfficientNetB0":
+        monkeypatch.setattr(module_of(name), "DEFAULT_BLOCKS_ARGS", module_of(name).DEFAULT_BLOCKS_ARGS[:2])
     saved_weights(name, path)
     monkeypatch.setattr(module_of(name).file_utils, "get_file", lambda *_, **__: str(path))
     theirs = getattr(keras.applications, name)(include_top=False, input_shape=(32, 32, 3), pooling="avg")

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.applications import convnext, efficientnet
 
+from saat_tf.backbones import vgg
 from saat_tf.models import HashingModel
 
 
@@ -50,20 +52,7 @@ def test_inference_changes_no_variable(model, images):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "image_size"),
-    [
-        ("small_cnn", 32),
-        ("alexnet", 64),
-        ("vgg11_bn", 32),
-        ("resnet18", 33),
-        ("efficientnet_lite0", 32),
-        ("VGG16", 32),
-        ("EfficientNetB0", 32),
-        ("MobileNetV3Small", 32),
-        ("convnext_tiny", 32),
-    ],
-)
+@pytest.mark.parametrize(("backbone", "image_size"), [("small_cnn", 32), ("alexnet", 64), ("efficientnet_lite0", 32)])
 def test_a_saved_model_gives_the_same_codes(tmp_path, backbone, image_size):
     model = HashingModel(backbone, code_length=16, image_size=image_size)
     images = np.random.default_rng(1).random((3, image_size, image_size, 3), np.float32)
@@ -71,6 +60,22 @@ def test_a_saved_model_gives_the_same_codes(tmp_path, backbone, image_size):
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     np.testing.assert_array_equal(loaded.encode(images), model.encode(images))
     np.testing.assert_array_equal(loaded.logits(images), model.logits(images))
+
+
+@pytest.mark.parametrize(
+    "backbone", ["vgg11_bn", "resnet18", "VGG16", "EfficientNetB0", "MobileNetV3Small", "convnext_tiny"]
+)
+def test_a_saved_model_of_every_family_gives_the_same_logits(tmp_path, backbone, monkeypatch):
+    monkeypatch.setattr(vgg, "DENSE_FEATURES", 64)  # 480 MB less to write
+    monkeypatch.setitem(convnext.MODEL_CONFIGS["tiny"], "depths", [1, 1, 1, 1])
+    monkeypatch.setattr(efficientnet, "DEFAULT_BLOCKS_ARGS", efficientnet.DEFAULT_BLOCKS_ARGS[:2])
+    model = HashingModel(backbone, code_length=16, image_size=32)
+    images = np.random.default_rng(1).random((2, 32, 32, 3), np.float32)
+    expected = model.logits(images).numpy()
+    assert len(np.unique(expected)) > 16  # not the same for both images
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded.logits(images), expected)
 
 
 def test_uint8_images_are_refused_with_the_remedy(model):
