@@ -85,8 +85,8 @@ def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.M
         (None, 11)
 
     References:
-        The code of the authors of arXiv 2105.07553. Differs from that code: the spectral norm is divided out of the
-        weights themselves after each step (Keras's layer), not of a copy of them that gradients flow through.
+        The code of the authors of arXiv 2105.07553. Spectral normalisation is Keras's layer: before each training step
+        it divides the norm out of the weights themselves, not out of a copy of them.
     """
     images = keras.Input((image_size, image_size, 3), name="images", dtype="float32")
     x = images
