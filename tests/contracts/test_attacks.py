@@ -25,7 +25,7 @@ from saat_tf.layers import DMFL
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 
-BITS, SIZE, NUM_STEPS, NUM_QUERIES = 16, 16, 4, 20
+BITS, SIZE, NUM_STEPS, NUM_QUERIES = 16, 16, 3, 12
 BALL = ThreatModel.from_255(8)
 SEED, OTHER_SEED = tf.constant([3, 4]), tf.constant([3, 5])
 ORDINARY, UNLABELLED, UNSEEN = [0, 3], 1, 2  # rows of the batch under attack
