@@ -13,9 +13,12 @@ from saat_tf.attacks.mainstay import (
 )
 from saat_tf.attacks.objectives import adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
+from saat_tf.attacks.pros_gan import ProSGAN
+from saat_tf.attacks.prototype_net import PrototypeNet, fit_prototype_net
 from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, DiverseInput, GradientStep, MomentumStep, SignStep, StepRule
 from saat_tf.attacks.sdha import sdha_attack
+from saat_tf.attacks.semantic_prototype_net import SemanticPrototypeNet, fit_semantic_prototype_net
 from saat_tf.attacks.square import SquareAttack, square_attack
 from saat_tf.attacks.suite import ATTACKS, SUITES, Knowledge, build_attack
 from saat_tf.attacks.targets import check_target_labels, draw_target_labels
@@ -32,6 +35,9 @@ __all__ = [
     "HalvingStep",
     "Knowledge",
     "MomentumStep",
+    "ProSGAN",
+    "PrototypeNet",
+    "SemanticPrototypeNet",
     "SignStep",
     "SquareAttack",
     "StepRule",
@@ -45,6 +51,8 @@ __all__ = [
     "code_attack",
     "code_goal",
     "draw_target_labels",
+    "fit_prototype_net",
+    "fit_semantic_prototype_net",
     "hag_attack",
     "mainstay_attack",
     "prototype_attack",
