@@ -4,7 +4,7 @@ import numpy as np
 
 WORD_BITS = 64
 # So many distances are counted at a time: their words stay in the processor's cache.
-BLOCK_DISTANCES = 1 << 15
+BLOCK_DISTANCES = 1 << 17
 # About as many distances are looked at to guess how far the nearest items reach.
 SAMPLE_ITEMS = 1 << 11
 
@@ -75,7 +75,7 @@ def rank(distances: np.ndarray, top_k: int | None = None) -> np.ndarray:
     order = np.empty((len(distances), top_k), np.int64)
     for row, ranks in zip(distances, order, strict=True):
         items = nearest(row, top_k)
-        ranks[:] = items[np.argsort(row[items], kind="stable")[:top_k]]
+        items.take(np.argsort(row.take(items), kind="stable")[:top_k], out=ranks)
     return order
 
 
@@ -96,7 +96,8 @@ def nearest(distances: np.ndarray, top_k: int) -> np.ndarray:
         [1, 3]
     """
     sample = np.sort(distances[:: 1 + len(distances) // SAMPLE_ITEMS], kind="stable")
-    reach = int(sample[(top_k - 1) * len(sample) // len(distances)])
+    wanted = top_k * len(sample) / len(distances)
+    reach = int(sample[min(int(wanted + 2 * wanted**0.5), len(sample) - 1)])  # two standard deviations: rarely too near
     items = np.flatnonzero(distances <= reach)
     while len(items) < top_k:
         reach += 1
@@ -143,17 +144,15 @@ def distances_of_words(query_words: np.ndarray, database_words: np.ndarray) -> n
     """
     (num_words, num_queries), num_items = query_words.shape, database_words.shape[1]
     small = num_words * WORD_BITS <= np.iinfo(np.uint8).max
-    distances = np.zeros((num_queries, num_items), np.uint8 if small else np.uint16)
-    if not distances.size:
-        return distances
-    step = -(-BLOCK_DISTANCES // num_queries)
+    distances = np.empty((num_queries, num_items), np.uint8 if small else np.uint16)
+    step = -(-BLOCK_DISTANCES // max(num_queries, 1))
     differing = np.empty((num_queries, min(step, num_items)), np.uint64)
     for start in range(0, num_items, step):
         block = distances[:, start : start + step]
         bits = differing[:, : block.shape[1]]
-        for query_word, plane in zip(query_words, database_words, strict=True):
+        for word, (query_word, plane) in enumerate(zip(query_words, database_words, strict=True)):
             np.bitwise_xor(query_word[:, None], plane[start : start + step], out=bits)
-            if num_words == 1:
+            if word == 0:
                 np.bitwise_count(bits, out=block)
             else:
                 block += np.bitwise_count(bits)
