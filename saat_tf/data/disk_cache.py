@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from saat_tf.data.list_format import DataError, ImageList
-from saat_tf.data.pipeline import Split, centre_only, evaluation_batches, file_split, read_by_index
+from saat_tf.data.pipeline import Split, centre_only, evaluation_batches, file_split, indices
 from saat_tf.progress import Track, silent
 
 BATCH = 32
@@ -44,13 +44,13 @@ def cached_file_split(
     if sizes != {_name(index): 12 * image_size**2 for index in range(len(images.paths))}:
         raise DataError(f"{folder}: files of this cache are gone or changed. Remove the folder; it is made again.")
 
-    def read(index: tf.Tensor) -> tf.Tensor:
-        return tf.io.read_file(tf.strings.join([f"{folder}/", tf.strings.as_string(index, width=8, fill="0")]))
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return index, tf.io.read_file(tf.strings.join([f"{folder}/", tf.strings.as_string(index, width=8, fill="0")]))
 
     def decode(contents: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.io.decode_raw(contents, tf.float32), (image_size, image_size, 3))
 
-    return Split(images.labels, read_by_index(read), centre_only(decode))
+    return Split(images.labels, indices, read, centre_only(decode))
 
 
 def _name(index: int) -> str:

@@ -1,6 +1,7 @@
 """From a split to batches of (images, labels, index)."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,8 +10,12 @@ import tensorflow as tf
 from saat_tf.data.decode import decode_image
 from saat_tf.data.list_format import ImageList
 
-Stored = Callable[[int, int, int | None], tf.data.Dataset]
+Source = Callable[[int, int, int | None], tf.data.Dataset]
+Read = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+# Items in work at a time: more than cores, so that a slow one, whose turn it is, stops no other. AUTOTUNE begins anew
+# with every epoch, and short ones are over before it has found this.
+PARALLEL_CALLS = 4 * (os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +24,11 @@ class Split:
 
     Args:
         labels: float32 (N, C) of 0/1.
-        stored: (first, count, seed) -> data set of (index int64, item): the items first ... first + count - 1 as they
-            are stored, in order, or with a seed in an order that is new in every epoch.
-        decode: (item, crop_seed) -> image, float32 (S, S, 3) in [0, 1]; runs inside tf.data. `crop_seed` is an integer
-            (2,) that decides where to cut, or None for the middle.
+        source: (first, count, seed) -> data set of keys, one for each of the items first ... first + count - 1, in
+            order, or with a seed in an order that is new in every epoch.
+        read: key -> (index int64, item), the item as it is stored.
+        decode: (item, crop_seed) -> image, float32 (S, S, 3) in [0, 1]. `crop_seed` is an integer (2,) that decides
+            where to cut, or None for the middle.
         cache: keep in memory, once an epoch of training has loaded it, what is the same in every epoch: the images,
             12 S^2 bytes each, or under random crops the items as they are stored.
         first: index of the first item; that of a shard is its place in the whole split.
@@ -30,7 +36,8 @@ class Split:
     """
 
     labels: np.ndarray
-    stored: Stored
+    source: Source
+    read: Read
     decode: Decode
     cache: bool = False
     first: int = 0
@@ -39,15 +46,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def load(self, place: int) -> tf.Tensor:
-        """Return the image at one place of this split, float32 (S, S, 3) in [0, 1], cut in the middle.
-
-        Example:
-            >>> array_split(np.ones((5, 2, 2, 3), np.float32), np.eye(5, dtype=np.float32)).load(4).shape
-            TensorShape([2, 2, 3])
-        """
-        ((_, item),) = self.stored(self.first + place, 1, None)
-        return self.decode(item, None)
+    def load(self, index: int) -> tf.Tensor:
+        """Load one image, for a look at it: float32 (S, S, 3) in [0, 1]."""
+        key = next(iter(self.source(self.first + int(index), 1, None)))
+        return self.decode(self.read(key)[1], None)
 
     def shard(self, number: int, count: int) -> "Split":
         """Return one of `count` parts, for a worker or a replica that reads by itself.
@@ -92,26 +94,24 @@ class RetrievalData:
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     """Make a split of images in memory, float32 (N, S, S, 3) in [0, 1]."""
     tensor = tf.convert_to_tensor(images)
-    return Split(labels, read_by_index(lambda index: index), centre_only(lambda index: tf.gather(tensor, index)))
+    decode = centre_only(lambda index: tf.gather(tensor, index))
+    return Split(labels, indices, lambda index: (index, index), decode)
 
 
 def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
     """Make a split of image files, decoded by `decode_image`."""
     paths = tf.constant([str(path) for path in images.paths])
-    stored = read_by_index(lambda index: tf.io.read_file(tf.gather(paths, index)))
-    return Split(images.labels, stored, contents_decoder(image_size, resize_size), cache)
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return index, tf.io.read_file(tf.gather(paths, index))
+
+    return Split(images.labels, indices, read, contents_decoder(image_size, resize_size), cache)
 
 
-def read_by_index(read: Callable[[tf.Tensor], tf.Tensor]) -> Stored:
-    """Make the `stored` of a split whose items can be read in any order, from scalar int64 index -> item."""
-
-    def stored(first: int, count: int, seed: int | None) -> tf.data.Dataset:
-        indices = tf.data.Dataset.range(first, first + count)
-        if seed is not None:
-            indices = indices.shuffle(count, seed=seed)
-        return parallel_map(indices, lambda index: (index, read(index)))
-
-    return stored
+def indices(first: int, count: int, seed: int | None) -> tf.data.Dataset:
+    """Give the indices of the items: the `source` of a split that is read in any order."""
+    found = tf.data.Dataset.range(first, first + count)
+    return found if seed is None else found.shuffle(count, seed=seed)
 
 
 def contents_decoder(image_size: int, resize_size: int) -> Decode:
@@ -151,34 +151,14 @@ def training_batches(
     Raises:
         ValueError: `random_crop` of a split whose images are cut already.
     """
-    examples = split.stored(split.first, len(split), None if split.cache else seed)
-    if not random_crop:
-        examples = _decoded(split, examples)
-    if split.cache:
-        examples = examples.cache().shuffle(len(split), seed=seed)
-    if flip or random_crop:
-        examples = _varied(split, examples, seed, flip=flip, random_crop=random_crop)
-    return _batches(split, examples, batch_size)
 
+    def same(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return of an item what is the same in every epoch."""
+        index, item = split.read(key)
+        return index, item if random_crop else split.decode(item, None)
 
-def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Batch a split in its own order; elements as in `training_batches`."""
-    return _batches(split, _decoded(split, split.stored(split.first, len(split), None)), batch_size)
-
-
-def parallel_map(examples: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
-    """Map on all cores, in order."""
-    return examples.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def _decoded(split: Split, examples: tf.data.Dataset) -> tf.data.Dataset:
-    return parallel_map(examples, lambda index, item: (index, split.decode(item, None)))
-
-
-def _varied(split: Split, examples: tf.data.Dataset, seed: int, *, flip: bool, random_crop: bool) -> tf.data.Dataset:
-    """Crop and flip by one random number an item: its parity flips, a hash of it cuts."""
-
-    def vary(example: tuple[tf.Tensor, tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def varied(example: tuple[tf.Tensor, tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Crop and flip by a random number: its parity flips, a hash of it cuts."""
         index, image = example
         if random_crop:
             image = split.decode(image, tf.stack([number, 0]))
@@ -187,7 +167,27 @@ def _varied(split: Split, examples: tf.data.Dataset, seed: int, *, flip: bool, r
         return index, image
 
     numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    return parallel_map(tf.data.Dataset.zip(examples, numbers), vary)
+    if split.cache:
+        kept = _map(split.source(split.first, len(split), None), same).cache().shuffle(len(split), seed=seed)
+        examples = _map(tf.data.Dataset.zip(kept, numbers), varied)
+    else:
+        keys = split.source(split.first, len(split), seed)
+        examples = _map(tf.data.Dataset.zip(keys, numbers), lambda key, number: varied(same(key), number))
+    return _batches(split, examples, batch_size)
+
+
+def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """Batch a split in its own order; elements as in `training_batches`."""
+
+    def centred(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index, item = split.read(key)
+        return index, split.decode(item, None)
+
+    return _batches(split, _map(split.source(split.first, len(split), None), centred), batch_size)
+
+
+def _map(examples: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    return examples.map(function, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
 
 def _batches(split: Split, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from saat_tf.data.decode import image_faults
 from saat_tf.data.list_format import DataError, ImageList
-from saat_tf.data.pipeline import Split, Stored, contents_decoder, parallel_map
+from saat_tf.data.pipeline import Source, Split, contents_decoder
 from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
 
@@ -110,8 +110,8 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
         )
     bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
     labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
-    stored = _stored([str(file) for file in files], bounds)
-    return Split(labels, stored, contents_decoder(image_size, resize_size), cache)
+    source = _source([str(file) for file in files], bounds)
+    return Split(labels, source, _read, contents_decoder(image_size, resize_size), cache)
 
 
 def _find_files(folder: Path, name: str) -> list[Path]:
@@ -149,29 +149,30 @@ def _read_labels(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return labels, index, count
 
 
-def _stored(files: list[str], bounds: np.ndarray) -> Stored:
-    """Read the records of `files`; file k holds the items bounds[k] ... bounds[k + 1] - 1."""
+def _read(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     features = {"image": tf.io.FixedLenFeature((), tf.string), "index": tf.io.FixedLenFeature((), tf.int64)}
+    parsed = tf.io.parse_single_example(serialized, features)
+    return parsed["index"], parsed["image"]
 
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        parsed = tf.io.parse_single_example(serialized, features)
-        return parsed["index"], parsed["image"]
 
-    def stored(first: int, count: int, seed: int | None) -> tf.data.Dataset:
+def _source(files: list[str], bounds: np.ndarray) -> Source:
+    """Give the records of `files`; file k holds the items bounds[k] ... bounds[k + 1] - 1."""
+
+    def source(first: int, count: int, seed: int | None) -> tf.data.Dataset:
         held = [k for k in range(len(files)) if bounds[k] < first + count and bounds[k + 1] > first]
-        names = tf.data.Dataset.from_tensor_slices([files[k] for k in held])
+        skipped = np.maximum(first - bounds[held], 0)
+        wanted = np.minimum(first + count, bounds[1:][held]) - bounds[held] - skipped
+        parts = tf.data.Dataset.from_tensor_slices(([files[k] for k in held], skipped, wanted))
         if seed is None:
-            records = names.flat_map(tf.data.TFRecordDataset)
+            records = parts.flat_map(_records)
         else:
-            records = names.shuffle(len(held), seed=seed).interleave(
-                tf.data.TFRecordDataset,
-                cycle_length=CYCLE_LENGTH,
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-        examples = parallel_map(records, parse).filter(lambda index, _: (index >= first) & (index < first + count))
-        if seed is not None:
-            examples = examples.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)
-        return examples.apply(tf.data.experimental.assert_cardinality(count))
+            # Not in parallel: reading is a small part of the work, and the order must be that of the seed.
+            records = parts.shuffle(len(held), seed=seed).interleave(_records, cycle_length=CYCLE_LENGTH)
+            records = records.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)
+        return records.apply(tf.data.experimental.assert_cardinality(count))
 
-    return stored
+    return source
+
+
+def _records(file: tf.Tensor, skipped: tf.Tensor, wanted: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file).skip(skipped).take(wanted)
