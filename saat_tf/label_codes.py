@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from saat_tf.codes import sign
+from saat_tf.mainstay import TIE_TOLERANCE
 
 # Jaccard similarities of label sets of up to some hundred labels differ by more than this where they differ.
 SAME_SIMILARITY = 1e-6
@@ -16,13 +17,13 @@ def jaccard(labels: tf.Tensor, other_labels: tf.Tensor) -> tf.Tensor:
         other_labels: (M, C) of 0/1.
 
     Returns:
-        float32 (B, M) in [0, 1].
+        float64 (B, M) in [0, 1].
 
     Example:
         >>> jaccard([[1.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]).numpy().tolist()
         [[0.5, 1.0]]
     """
-    labels, other_labels = tf.cast(labels, tf.float32), tf.cast(other_labels, tf.float32)
+    labels, other_labels = tf.cast(labels, tf.float64), tf.cast(other_labels, tf.float64)
     shared = tf.matmul(labels, other_labels, transpose_b=True)  # (B, C) @ (C, M) -> (B, M)
     either = tf.reduce_sum(labels, axis=1)[:, None] + tf.reduce_sum(other_labels, axis=1) - shared
     return tf.math.divide_no_nan(shared, either)
@@ -44,7 +45,7 @@ def center_codes(
         bank_counts: (M,), the number of items of each set.
 
     Returns:
-        float32 (B, K), every entry -1 or +1; a sum of zero is +1.
+        float32 (B, K), every entry -1 or +1; exact ties are +1.
 
     Example:
         >>> center_codes([[1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[2.0, -2.0], [-1.0, -1.0]], [2.0, 1.0]).numpy()
@@ -55,15 +56,17 @@ def center_codes(
         code weighs related items by 1.
     """
     similarity = jaccard(labels, bank_labels)
-    sums, counts = tf.cast(bank_code_sums, tf.float32), tf.cast(bank_counts, tf.float32)
-    related = tf.cast(similarity > 0, tf.float32)
+    sums, counts = tf.cast(bank_code_sums, tf.float64), tf.cast(bank_counts, tf.float64)
+    related = tf.cast(similarity > 0, tf.float64)
     unrelated = 1.0 - related
 
     def mean(weights: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
         total = tf.linalg.matvec(members, counts)[:, None]  # (B, M) @ (M,) -> (B, 1)
         return tf.math.divide_no_nan(tf.matmul(weights, sums), total)  # (B, M) @ (M, K) -> (B, K)
 
-    return sign(mean(similarity, related) - mean(unrelated, unrelated))
+    scores = mean(similarity, related) - mean(unrelated, unrelated)
+    scores = tf.where(tf.abs(scores) <= TIE_TOLERANCE, tf.zeros_like(scores), scores)
+    return tf.cast(sign(scores), tf.float32)
 
 
 def anchor_codes(

@@ -51,9 +51,9 @@ def test_similarity_is_that_of_the_sets(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("num_items", [2, 12, 60])
+@pytest.mark.parametrize("num_items", [2, 12, 20, 60])
 def test_center_codes_are_those_of_a_loop_with_exact_fractions(seed, num_items):
-    # Few items make exact ties common; a tie is +1.
+    # Few items make exact ties common, and a tie is +1; in float32, some of those of 20 items end below zero.
     item_labels, item_codes, y = multi_hot(seed, num_items), signs(seed, num_items), multi_hot(seed + 50, 30)
     y[0] = 0
     result = tf.function(center_codes)(y, item_labels, item_codes, np.ones(num_items, np.float32)).numpy()
