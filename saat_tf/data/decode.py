@@ -1,9 +1,10 @@
 """From the bytes of an image file to the pixels that a model sees: the one function for training and evaluation."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -122,11 +123,12 @@ def check_images(lists: ImageLists, track: Track = silent, *, skip: bool = False
         for path, line in zip(split.paths, split.lines, strict=True):
             places.setdefault(path, []).append((split.name, line))
     unreadable = []
-    for path, fault in image_faults(list(places), track):
-        found = [UnreadableImage(*place, path, fault) for place in places[path] if fault]
-        if found and not skip:
-            raise DataError(f"{found[0]} Replace it, or drop its lines.")
-        unreadable += found
+    with contextlib.closing(image_faults(list(places), track)) as faults:
+        for path, fault in faults:
+            found = [UnreadableImage(*place, path, fault) for place in places[path] if fault]
+            if found and not skip:
+                raise DataError(f"{found[0]} Replace it, or drop its lines.")
+            unreadable += found
     return unreadable
 
 
@@ -146,8 +148,10 @@ def drop_images(lists: ImageLists, unreadable: Sequence[UnreadableImage]) -> Ima
     return ImageLists(**kept)
 
 
-def image_faults(paths: Sequence[Path], track: Track = silent) -> Iterator[tuple[Path, str | None]]:
+def image_faults(paths: Sequence[Path], track: Track = silent) -> Generator[tuple[Path, str | None], None, None]:
     """Decode image files, all cores at a time.
+
+    Close it where it is left half-way; it then waits for the files in work.
 
     Args:
         paths: the files.
@@ -160,7 +164,7 @@ def image_faults(paths: Sequence[Path], track: Track = silent) -> Iterator[tuple
     try:
         yield from track(zip(paths, pool.map(_fault, paths), strict=True), len(paths), "Checking images")
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _fault(path: Path) -> str | None:

@@ -1,13 +1,16 @@
 """Image files packed into TFRecord files: few large files instead of many small ones."""
 
+import contextlib
+import itertools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from saat_tf.data.decode import image_faults
+from saat_tf.data.decode import UnreadableImage, image_faults
 from saat_tf.data.list_format import DataError, ImageList
 from saat_tf.data.pipeline import Source, Split, contents_decoder
 from saat_tf.files import write_whole
@@ -49,23 +52,22 @@ def write_records(images: ImageList, folder: Path, *, images_per_file: int = 100
         )
     count = math.ceil(len(images.paths) / images_per_file)
     files = [folder / f"{images.name}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
-    checked = enumerate(image_faults(images.paths, track))
-    for number, file in enumerate(files):
-        last = min((number + 1) * images_per_file, len(images.paths))
-
-        def write(temporary: Path, first: int = number * images_per_file, last: int = last) -> None:
-            with tf.io.TFRecordWriter(str(temporary)) as writer:
-                for _ in range(first, last):
-                    place, (path, fault) = next(checked)
-                    if fault:
-                        raise DataError(
-                            f"{images.name}_img.txt:{images.lines[place]}: cannot read {path}: {fault} "
-                            "Replace it, or drop its lines."
-                        )
-                    writer.write(_example(path.read_bytes(), images.labels[place], place, len(images.paths)))
-
-        write_whole(file, write)
+    with contextlib.closing(image_faults(images.paths, track)) as faults:
+        checked = enumerate(faults)
+        for number, file in enumerate(files):
+            held = min(images_per_file, len(images.paths) - number * images_per_file)
+            rows = itertools.islice(checked, held)
+            write_whole(file, lambda temporary, rows=rows: _write(images, rows, temporary))
     return files
+
+
+def _write(images: ImageList, checked: Iterable[tuple[int, tuple[Path, str | None]]], file: Path) -> None:
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for place, (path, fault) in checked:
+            if fault:
+                unreadable = UnreadableImage(images.name, images.lines[place], path, fault)
+                raise DataError(f"{unreadable} Replace it, or drop its lines.")
+            writer.write(_example(path.read_bytes(), images.labels[place], place, len(images.paths)))
 
 
 def _example(contents: bytes, labels: np.ndarray, index: int, count: int) -> bytes:
