@@ -92,8 +92,8 @@ def nearest(distances: np.ndarray, top_k: int) -> np.ndarray:
         int64 (n,), n >= top_k: database indices in the order of the database.
 
     Example:
-        >>> nearest(np.uint8([2, 0, 2, 1]), top_k=2).tolist()
-        [1, 3]
+        >>> nearest(np.uint8([2, 0, 2, 1]), top_k=4).tolist()
+        [0, 1, 2, 3]
     """
     sample = np.sort(distances[:: 1 + len(distances) // SAMPLE_ITEMS], kind="stable")
     wanted = top_k * len(sample) / len(distances)

@@ -249,7 +249,7 @@ def test_a_missing_image_is_named_with_list_and_line(error_of, data_dir, run_fil
     assert f"{data_dir / 'test_img.txt'}:2: no such image: {data_dir / 'e.jpg'}" in error
 
 
-@pytest.mark.parametrize("name, place", [("b.jpg", "database_img.txt:2"), ("e.jpg", "test_img.txt:2")])
+@pytest.mark.parametrize("name, place", [("b.jpg", "train_img.txt:2"), ("e.jpg", "test_img.txt:2")])
 def test_a_truncated_jpeg_is_named_with_list_and_line(error_of, data_dir, name, place):
     whole = (data_dir / name).read_bytes()
     (data_dir / name).write_bytes(whole[: len(whole) // 2])

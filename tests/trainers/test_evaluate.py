@@ -136,7 +136,9 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
 
 
 def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeypatch):
+    from_labels = fitted_attacks.ProSGAN.from_labels
     monkeypatch.setattr(fitted_attacks, "STEPS_PER_EPOCH", 5)
+    monkeypatch.setattr(fitted_attacks.ProSGAN, "from_labels", lambda *a, **k: from_labels(*a, width=8, **k))
     trained = options(run_dir, attacks=("tha", "pros-gan"), fit_epochs=1)
     assert main(trained) == 0
     folder = run_dir / "evaluation" / "saat"
