@@ -92,17 +92,31 @@ def nearest(distances: np.ndarray, top_k: int) -> np.ndarray:
         int64 (n,), n >= top_k: database indices in the order of the database.
 
     Example:
-        >>> nearest(np.uint8([2, 0, 2, 1]), top_k=4).tolist()
-        [0, 1, 2, 3]
+        >>> nearest(np.arange(100, dtype=np.uint8), top_k=4).tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7, 8]
     """
     sample = np.sort(distances[:: 1 + len(distances) // SAMPLE_ITEMS], kind="stable")
     wanted = top_k * len(sample) / len(distances)
     reach = int(sample[min(int(wanted + 2 * wanted**0.5), len(sample) - 1)])  # two standard deviations: rarely too near
-    items = np.flatnonzero(distances <= reach)
+    items = _places_within(distances, reach)
     while len(items) < top_k:
         reach += 1
-        items = np.flatnonzero(distances <= reach)
+        items = _places_within(distances, reach)
     return items
+
+
+def _places_within(distances: np.ndarray, reach: int) -> np.ndarray:
+    """Return `np.flatnonzero(distances <= reach)`, several times faster where few are.
+
+    On sparse masks NumPy jumps from one place to the next, and each jump is a mispredicted branch. So first the words
+    of eight items that have a place are found, without jumps, and then the places in them.
+    """
+    within = np.zeros(-(-len(distances) // 8) * 8, bool)
+    np.less_equal(distances, reach, out=within[: len(distances)])
+    words = within.view(np.uint64)
+    occupied = np.flatnonzero(words != 0)
+    places = np.flatnonzero(words.take(occupied).view(bool))
+    return (occupied.take(places >> 3) << 3) + (places & 7)
 
 
 def check_packed(**codes: np.ndarray) -> None:
