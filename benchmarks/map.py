@@ -1,10 +1,10 @@
 """Measure MAP@5000 on MS-COCO's protocol: `python -m benchmarks.map` prints seconds, their ratio and the memory.
 
-The baseline is the evaluation that this field's code shares: for each query a float32 dot product of +-1 codes, NumPy's
-argsort of the distances, and a label product in int64, the type that its list readers give labels. The same with labels
-in float32, which lets BLAS do the product on all cores, stands beside it, and so does each with a stable sort, whose value
-does not depend on the machine. These are timed on some of the queries and scaled to all; all take turns, so that what
-else the machine does falls on each, and medians are compared.
+The baseline is the evaluation that this field's code shares: for each query a float32 dot product of +-1 codes,
+NumPy's argsort of the distances, and a label product in int64, the type that its list readers give labels. The same
+with labels in float32, which lets BLAS do the product on all cores, stands beside it, and so does each with a stable
+sort, whose value does not depend on the machine. These are timed on some of the queries and scaled to all; all take
+turns, so that what else the machine does falls on each, and medians are compared.
 """
 
 import functools
