@@ -10,7 +10,10 @@ from saat_tf.data import (
     LabelledImages,
     Protocol,
     RetrievalData,
+    UnreadableImage,
+    cached_file_split,
     check_images,
+    drop_images,
     file_split,
     keep_columns,
     make_split,
@@ -25,9 +28,10 @@ MIN_CROP_FRACTION = 0.25
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileData(RetrievalData):
-    """A data set of image files; `lists` says which, and a run keeps them."""
+    """A data set of image files; `lists` says which, `skipped` what was left out, and a run keeps both."""
 
     lists: ImageLists
+    skipped: Sequence[UnreadableImage]
 
 
 def load_files(recipe: FileRecipe, name: str, how_to_get: str) -> FileData:
@@ -82,20 +86,28 @@ def _check_folder(recipe: FileRecipe, name: str, how_to_get: str) -> Path:
         raise DataError(f"--data-dir {recipe.data_dir} is no folder.\n{how_to_get}")
     if not MIN_CROP_FRACTION <= recipe.crop_fraction <= 1:
         raise DataError(f"--crop-fraction must be in [{MIN_CROP_FRACTION}, 1]. Received: {recipe.crop_fraction}.")
+    if recipe.cache_dir is not None and (recipe.random_crop or recipe.cache):
+        raise DataError("--cache-dir keeps images cut in the middle: it excludes --random-crop, and --cache too.")
     return recipe.data_dir
 
 
 def _file_data(recipe: FileRecipe, name: str, lists: ImageLists, class_names: Sequence[str]) -> FileData:
-    check_images(lists, track)
+    skipped = check_images(lists, track, skip=recipe.skip_unreadable)
+    lists = drop_images(lists, skipped)
     train = lists.train.take(range(len(lists.train.paths))[: recipe.limit_train])
     resize_size = round(recipe.image_size / recipe.crop_fraction)
+    if recipe.cache_dir is None:
+        train_split = file_split(train, recipe.image_size, resize_size, cache=recipe.cache)
+    else:
+        train_split = cached_file_split(train, recipe.image_size, resize_size, recipe.cache_dir, track=track)
     return FileData(
         name,
         class_names,
-        file_split(train, recipe.image_size, resize_size, cache=recipe.cache),
+        train_split,
         file_split(lists.database, recipe.image_size, resize_size),
         file_split(lists.test, recipe.image_size, resize_size),
         lists=dataclasses.replace(lists, train=train),
+        skipped=skipped,
     )
 
 

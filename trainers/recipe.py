@@ -92,7 +92,13 @@ class FileRecipe(Recipe):
     crop_fraction: float = 0.875
     """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
-    """Keep the decoded training images in memory."""
+    """Keep the training images in memory: decoded, or as files where they are cropped at random."""
+    cache_dir: Path | None = None
+    """Keep the decoded training images on disk in this folder, also for later runs."""
+    random_crop: bool = False
+    """Cut training images at a random place instead of the middle."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be read, and list them in skipped.txt of the run; otherwise they are an error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,12 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_dir: Pat
     write_json(run_dir / "config.json", config)
     if isinstance(data, FileData):
         write_image_lists(data.lists, data.class_names, run_dir / "split", suffix=".txt.gz")
+        if data.skipped:
+            text = "".join(f"{image}\n" for image in data.skipped)
+            write_whole(run_dir / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+            say(
+                f"{len(data.skipped)} lines were left out, since their images cannot be read: {run_dir / 'skipped.txt'}"
+            )
     say(
         f"{data.name}: {len(data.train)} training images, {len(data.database)} in the database, "
         f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"

@@ -13,7 +13,7 @@ from saat_tf.models import SAAT, HashingModel, HashingTraining
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import from_255
 from trainers.console import FitProgress
-from trainers.recipe import Recipe
+from trainers.recipe import FileRecipe, Recipe
 
 EVALUATION_BATCH = 128
 # The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
@@ -128,7 +128,13 @@ def _fit(
     training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
     training.compile(optimizer=optimizer)
     training.fit(
-        training_batches(data.train, recipe.batch_size, seed=recipe.seed, flip=recipe.flip),
+        training_batches(
+            data.train,
+            recipe.batch_size,
+            seed=recipe.seed,
+            flip=recipe.flip,
+            random_crop=isinstance(recipe, FileRecipe) and recipe.random_crop,
+        ),
         epochs=epochs,
         shuffle=False,
         verbose=0,

@@ -1,5 +1,6 @@
 """The main job from the command line, in real processes: run folder, card, pictures, export."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from saat_tf.data import CLASS_NAMES, draw_scenes, read_image_lists
+from saat_tf.data import CLASS_NAMES, DataError, draw_scenes, read_image_lists
 from saat_tf.metrics import chance_map
+from trainers.coco import CocoRecipe
+from trainers.files import load_files
 
 ROOT = Path(__file__).parents[2]
 COCO_MINI = ROOT.parent / "shared" / "data" / "coco_mini"
@@ -172,6 +175,27 @@ def test_image_files_train_from_the_command_line(photo_folder, tmp_path, module)
         assert paths == list(getattr(lists, split).paths[:count])
         np.testing.assert_array_equal(getattr(kept, split).labels, getattr(lists, split).labels[:count])
     assert (tmp_path / "run" / "split" / "classes.txt").read_text().splitlines() == list(CLASS_NAMES)
+
+
+def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp_path):
+    damaged = photo_folder / "images" / "0-1.jpg"  # in the training set and in the database
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    options = ["--data-dir", photo_folder, "--run-dir", tmp_path / "run", "--skip-unreadable", "--random-crop"]
+    done = run("trainers.coco", *options, *SMALL, *NETWORK)
+    assert done.returncode == 0, done.stderr
+    assert "19 training images, 29 in the database, 6 queries" in done.stdout
+    skipped = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
+    assert [line.split(": cannot read ")[0] for line in skipped] == ["train_img.txt:2", "database_img.txt:2"]
+
+
+def test_a_cache_on_disk_gives_the_images_of_the_files(photo_folder, tmp_path):
+    recipe = CocoRecipe(data_dir=photo_folder, image_size=32)
+    plain = load_files(recipe, "coco", "")
+    cached = load_files(dataclasses.replace(recipe, cache_dir=tmp_path / "cache"), "coco", "")
+    for i in (0, 7, 19):
+        np.testing.assert_array_equal(cached.train.load(i).numpy(), plain.train.load(i).numpy())
+    with pytest.raises(DataError, match="--cache-dir"):
+        load_files(dataclasses.replace(recipe, cache_dir=tmp_path / "cache", random_crop=True), "coco", "")
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="needs the real COCO images of shared/data/coco_mini")
