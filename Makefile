@@ -19,6 +19,9 @@ lint: $(READY)  ## style and the direction of imports
 figures: $(READY)  ## measure the figures that README states, one after the other
 	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.saat_step
+	$(BIN)/python -m benchmarks.map
+	$(BIN)/python -m benchmarks.mainstay
+	$(BIN)/python -m benchmarks.pipeline
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
