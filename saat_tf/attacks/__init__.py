@@ -11,6 +11,7 @@ from saat_tf.attacks.mainstay import (
     mainstay_attack,
     prototype_attack,
 )
+from saat_tf.attacks.named import ATTACKS, SUITES, Knowledge, build_attack, suite
 from saat_tf.attacks.objectives import adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.pros_gan import ProSGAN
@@ -20,7 +21,6 @@ from saat_tf.attacks.rules import AdamStep, DiverseInput, GradientStep, Momentum
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.semantic_prototype_net import SemanticPrototypeNet, fit_semantic_prototype_net
 from saat_tf.attacks.square import SquareAttack, square_attack
-from saat_tf.attacks.suite import ATTACKS, SUITES, Knowledge, build_attack
 from saat_tf.attacks.targets import check_target_labels, draw_target_labels
 
 __all__ = [
@@ -59,4 +59,5 @@ __all__ = [
     "pta_attack",
     "sdha_attack",
     "square_attack",
+    "suite",
 ]

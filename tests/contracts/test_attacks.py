@@ -10,6 +10,7 @@ import tensorflow as tf
 from saat_tf.attacks import (
     ATTACKS,
     PGD,
+    SUITES,
     GradientAttack,
     HalvingStep,
     Knowledge,
@@ -18,6 +19,7 @@ from saat_tf.attacks import (
     center_attack,
     code_goal,
     square_attack,
+    suite,
 )
 from saat_tf.data import draw_scenes
 from saat_tf.evaluation import filled_bank
@@ -315,3 +317,11 @@ def test_an_unknown_name_is_refused_with_the_names(victim):
 def test_tha_without_a_prototype_network_says_what_is_missing(victim):
     with pytest.raises(ValueError, match="prototype network"):
         build_attack("tha", BALL, dataclasses.replace(victim.known, prototype_codes=None))
+
+
+def test_a_mix_holds_its_attacks_and_an_unknown_one_is_refused():
+    bank = filled_bank(np.uint8([[1, 2], [3, 4]]), np.eye(2, dtype=np.float32))
+    attacks = suite("standard", BALL, Knowledge(bank, bank), num_steps=2)
+    assert [attack.name for attack in attacks] == list(SUITES["standard"])
+    with pytest.raises(ValueError, match=r"standard.*Received: 'strong'"):
+        suite("strong", BALL, Knowledge(bank, bank))

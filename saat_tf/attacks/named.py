@@ -145,3 +145,26 @@ def build_attack(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, 
     if name not in ATTACKS:
         raise ValueError(f"The attack must be one of {', '.join(ATTACKS)}. Received: {name!r}.")
     return ATTACKS[name](threat_model, knowledge, num_steps)
+
+
+def suite(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_steps: int = 100) -> list[Attack]:
+    """Build the attacks of a mix, of which each query is to count at its worst.
+
+    Args:
+        name: a key of `SUITES`. "standard" spends three gradient steps and ten plain queries for each of `num_steps`.
+        threat_model: the ball.
+        knowledge: what the attacker knows of the encoder that he crafts on.
+        num_steps: steps of each attack.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
+        >>> [attack.name for attack in suite("standard", ThreatModel.from_255(8), Knowledge(bank, bank))]
+        ['auto', 'mainstay', 'center', 'square']
+    """
+    if name not in SUITES:
+        raise ValueError(f"The mix must be one of {', '.join(SUITES)}. Received: {name!r}.")
+    return [build_attack(one, threat_model, knowledge, num_steps=num_steps) for one in SUITES[name]]
