@@ -52,14 +52,16 @@ def map_picture(scores: Mapping[str, DefenseScores], chance: float, metric: str)
         attacks = strongest_settings(x.non_targeted, x.epsilon_255)
         for name, attack in zip(attack_names(attacks), attacks, strict=True):
             rows.setdefault(name, {})[title] = attack.score
-    rows["worst of all"] = {title: x.worst for title, x in scores.items()}
+    attacked = {title: x for title, x in scores.items() if x.non_targeted}
+    rows["worst of all"] = {title: x.worst for title, x in attacked.items()}
     rows["ideal attack"] = {title: x.ideal for title, x in scores.items()}
     groups = []
     for title in scores:
         found = [(i, row[title]) for i, row in enumerate(rows.values()) if title in row]
         low, high = zip(*(score.interval for _, score in found), strict=True)
         groups.append(Line(title, [i for i, _ in found], [score.map for _, score in found], low, high))
-    falls = "; ".join(f"{title} from {x.clean.map:.2f} to {x.worst.map:.2f}" for title, x in scores.items())
+    falls = "; ".join(f"{title} from {x.clean.map:.2f} to {x.worst.map:.2f}" for title, x in attacked.items())
+    falls = falls or "none was attacked"
     return Picture(
         "maps",
         dots(list(rows), groups, chance, metric),

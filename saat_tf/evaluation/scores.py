@@ -124,7 +124,7 @@ def score_defense(
     return DefenseScores(
         clean=clean,
         ideal=score(pack_codes(-mainstay_of(encoded, data, labels)).numpy(), labels),
-        worst=worst_case([clean, *within]),
+        worst=worst_case([clean, *within]) if within else clean,
         attacks=tuple(attacks),
         epsilon_255=epsilon_255,
     )
