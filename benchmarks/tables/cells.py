@@ -35,7 +35,6 @@ class Scale:
         epochs: epochs of each defence.
         square_steps: steps of Square, ten queries each; it has no published number for codes.
         fit_epochs: epochs of the attacks that are trained first.
-        pros_gan: whether to run ProS-GAN, which needs sides that are multiples of 32.
         attack_steps: steps of the other attacks: the published 100.
     """
 
@@ -46,18 +45,15 @@ class Scale:
     epochs: int
     square_steps: int
     fit_epochs: int
-    pros_gan: bool
     attack_steps: int = 100
 
 
 SCALES = {
     "small": Scale(
-        image_size=48, num_train=768, num_queries=96, pretrain_epochs=10, epochs=3, square_steps=20, fit_epochs=5,
-        pros_gan=False,
+        image_size=48, num_train=1536, num_queries=128, pretrain_epochs=20, epochs=8, square_steps=50, fit_epochs=10,
     ),
     "full": Scale(
         image_size=64, num_train=2221, num_queries=490, pretrain_epochs=30, epochs=16, square_steps=100, fit_epochs=100,
-        pros_gan=True,
     ),
 }  # fmt: skip
 
@@ -109,7 +105,7 @@ def attacks_of(cell: Cell, scale: Scale) -> dict[str, int]:
     if cell.bits == BITS and cell.defense != "saat-inference":
         names = tuple(dict.fromkeys(NON_TARGETED + SUITE))
         if cell.defense == "none":
-            names += tuple(name for name in TARGETED if name != "pros-gan" or scale.pros_gan)
+            names += TARGETED
     return {name: scale.square_steps if name == "square" else scale.attack_steps for name in names}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from benchmarks.tables.cells import BITS, DEFENSES, OTHER_BITS, SEEDS, TRADE_OFF, Cell
-from benchmarks.tables.figures import MISSING, kept_of, number, row_of, shown, table
+from benchmarks.tables.figures import MISSING, kept_of, number, shown, table
 
 Cards = Mapping[str, dict]
 # Tables I and II of arXiv 2310.14637, MS-COCO at 32 bits, in percent there.
@@ -128,8 +128,3 @@ def largest_change(cards: Cards) -> float:
     """Return the largest change of a pixel by any attack, in 1/255."""
     return max(row["largest_change_255"] for card in cards.values() for row in card["results"]
                if row.get("largest_change_255") is not None)  # fmt: skip
-
-
-def has_row(cards: Cards, attack: str, metric: str) -> bool:
-    """Tell whether any card has a row of this attack."""
-    return any(row_of(card, attack, metric) for card in cards.values())

@@ -34,7 +34,7 @@ class ProSGAN(keras.Model):
 
     Args:
         encoder: the model to attack; `encoder(images, training=False)` gives relaxed codes (B, K), and it has
-            `image_size` (a multiple of 32) and `code_length`.
+            `image_size` (a multiple of 16) and `code_length`.
         prototype_net: fitted; `fit_semantic_prototype_net` gives the published one, THA's serves too.
         num_label_sets: M, how many target label sets there are to draw from.
         epsilon: radius of the ball in pixel units of [0, 1].

@@ -12,12 +12,12 @@ RESIDUAL_BLOCKS = 6
 
 
 def check_sizes(image_size: int, width: int) -> None:
-    """Raise `ValueError` unless `image_size` is a multiple of 32 and `width` of 8, as the networks need."""
-    side = 2**DISCRIMINATOR_HALVINGS
+    """Raise `ValueError` unless `image_size` is a multiple of 16 and `width` of 8, as the generator needs."""
+    side = 2**LABEL_HALVINGS
     if image_size < side or image_size % side:
         raise ValueError(
-            f"ProS-GAN needs images whose side is a positive multiple of {side} pixels: its discriminator halves them "
-            f"{DISCRIMINATOR_HALVINGS} times. Received: image_size={image_size}. Train the encoder at "
+            f"ProS-GAN needs images whose side is a positive multiple of {side} pixels: its generator doubles an image "
+            f"of the label {LABEL_HALVINGS} times. Received: image_size={image_size}. Train the encoder at "
             f"{max(1, round(image_size / side)) * side} pixels."
         )
     if width < 8 or width % 8:
@@ -32,7 +32,7 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
     and the image. Instance normalisation and ReLU stand between.
 
     Args:
-        image_size: S, a multiple of 32.
+        image_size: S, a multiple of 16.
         width: channels of the first convolution, a multiple of 8.
 
     Returns:
@@ -72,7 +72,7 @@ def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.M
     Five halvings with spectral normalisation and leaky ReLU, then one convolution over what remains.
 
     Args:
-        image_size: S, a multiple of 32.
+        image_size: S, a multiple of 16.
         num_classes: C.
         width: channels of the first convolution.
 
@@ -94,7 +94,7 @@ def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.M
         convolution = _convolution(width << halving, 4, strides=2)
         x = _float32(keras.layers.SpectralNormalization, convolution)(x)
         x = _float32(keras.layers.LeakyReLU, negative_slope=0.01)(x)
-    x = _convolution(num_classes + 1, image_size // 2**DISCRIMINATOR_HALVINGS, padding="valid", use_bias=False)(x)
+    x = _convolution(num_classes + 1, x.shape[1], padding="valid", use_bias=False)(x)
     return keras.Model(images, _float32(keras.layers.Flatten)(x), name="discriminator")
 
 

@@ -28,7 +28,7 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
         [[True, False]]
     """
     queries, database = pack_labels(query_labels, database_labels)
-    return each_block(lambda block: share_labels(queries[:, block], database), queries.shape[1])
+    return each_block(lambda block: share_labels(queries[:, block], database), queries.shape[1], database.shape[1])
 
 
 def average_precisions(
@@ -152,7 +152,9 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
             f"Chance needs queries and a database. Received: {len(query_labels)} and {len(database_labels)}."
         )
     queries, database = pack_labels(query_labels, database_labels)
-    shares = each_block(lambda block: share_labels(queries[:, block], database).mean(axis=1), queries.shape[1])
+    shares = each_block(
+        lambda block: share_labels(queries[:, block], database).mean(axis=1), queries.shape[1], database.shape[1]
+    )
     return float(shares.mean())
 
 

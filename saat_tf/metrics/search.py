@@ -9,7 +9,9 @@ import numpy as np
 from saat_tf.hamming import as_words, check_packed, distances_of_words, nearest
 
 # A thread takes this many queries at a time: NumPy then works longer between two turns of Python's lock.
-BLOCK_QUERIES = 8
+BLOCK_QUERIES = 32
+# But at most so many pairs of query and item, a byte each or, for labels, eight.
+BLOCK_PAIRS = 1 << 23
 
 
 class Search:
@@ -86,12 +88,16 @@ class Search:
 
     def each(self, function: Callable[[slice], np.ndarray]) -> np.ndarray:
         """Apply `function` to blocks of queries on all cores, and put together the values that it returns."""
-        return each_block(function, self.num_queries)
+        return each_block(function, self.num_queries, self.num_items)
 
 
-def each_block(function: Callable[[slice], np.ndarray], number: int) -> np.ndarray:
-    """Put together `function(slice(0, 8))`, `function(slice(8, 16))` ..., worked out by a thread for each core."""
-    blocks = [slice(start, min(start + BLOCK_QUERIES, number)) for start in range(0, number, BLOCK_QUERIES)]
+def each_block(function: Callable[[slice], np.ndarray], num_queries: int, num_items: int) -> np.ndarray:
+    """Put together what `function` returns for slices of the queries, one after the other, by a thread for each core.
+
+    A slice holds `BLOCK_QUERIES` queries, fewer where there are so many items that they would take too much memory.
+    """
+    step = max(1, min(BLOCK_QUERIES, BLOCK_PAIRS // max(num_items, 1)))
+    blocks = [slice(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.concatenate(list(pool.map(function, blocks)))
 

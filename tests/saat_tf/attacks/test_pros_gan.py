@@ -241,6 +241,14 @@ def test_networks_have_the_published_sizes():
     ]
 
 
+@pytest.mark.parametrize(("side", "judged"), [(16, 1), (48, 2), (80, 3)])
+def test_odd_sides_are_halved_to_what_remains(side, judged):
+    network = discriminator(side, num_classes=3, width=8)
+    assert network.layers[-2].kernel.shape[:2] == (judged, judged)
+    assert network.output_shape == (None, 4)
+    assert generator(side, width=8).output_shape == (None, side, side, 3)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
@@ -258,8 +266,8 @@ def test_bad_input_to_the_attack_is_refused(untrained, images, labels, message):
 @pytest.mark.parametrize(
     ("side", "bits", "labels", "options", "message"),
     [
-        (48, BITS, np.eye(CLASSES), {}, r"multiple of 32 pixels.*image_size=48"),
-        (16, BITS, np.eye(CLASSES), {}, "at 32 pixels"),
+        (40, BITS, np.eye(CLASSES), {}, r"multiple of 16 pixels.*image_size=40"),
+        (40, BITS, np.eye(CLASSES), {}, "at 32 pixels"),
         (SIDE, 8, np.eye(CLASSES), {}, "8 and 16 bits"),
         (SIDE, BITS, np.eye(CLASSES), {"width": 12}, "multiple of 8"),
         (SIDE, BITS, np.eye(CLASSES), {"epsilon": 8}, "epsilon"),
