@@ -1,0 +1,182 @@
+"""What each refinement of adversarial training gives on Corel-5K, by queries held out of the training images."""
+
+import dataclasses
+import fnmatch
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+
+import keras
+import tyro
+
+from benchmarks.tables.cells import EPSILON_255, SCALES, SETTINGS, Cell, Scale, recipe_of
+from benchmarks.tables.figures import kept_share, table
+from benchmarks.tables.run_cell import spread_data, spread_indices, trained
+from saat_tf.data import DataError, file_split
+from saat_tf.evaluation import encode_data, knowledge, machine, score_defense, versions
+from saat_tf.files import write_json, write_whole
+from saat_tf.metrics import chance_map
+from saat_tf.models import HashingModel
+from saat_tf.threat_model import ThreatModel
+from trainers.console import quiet_libraries, say, track
+from trainers.corel5k import Corel5kRecipe
+from trainers.evaluate import EvaluationOptions, cached_attack
+from trainers.files import FileData
+from trainers.journal import Journal
+from trainers.models import Evaluated
+from trainers.resume import identity
+from trainers.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
+
+ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
+INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
+WEIGHTED = {**INFERENCE, "adversarial_hashing_weight": 3.0, "adversarial_weight": 3.0}
+TRIALS: dict[str, dict] = {
+    "published": SETTINGS["saat"],
+    "inference": INFERENCE,
+    "hashed": {**INFERENCE, "adversarial_hashing_weight": 1.0},
+    "weighted": WEIGHTED,
+    "weighted-batch-16": {**WEIGHTED, "batch_size": 16},
+    "weighted-awp": {**WEIGHTED, "weight_perturbation": 0.005},
+    "weighted-ema": {**WEIGHTED, "ema_momentum": 0.98},
+    "weighted-consistency": {**WEIGHTED, "consistency_weight": 3.0},
+    "weighted-eps-12": {**WEIGHTED, "epsilon_255": 12.0, "step_255": 3.0},
+    "weighted-6": {**WEIGHTED, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0},
+    "weighted-decay": {**WEIGHTED, "weight_decay": 5e-4},
+}
+UNDEFENDED = "undefended"
+USAGE_ERROR = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefinementOptions:
+    """Train SAAT from one undefended model by several sets of options, and attack each.
+
+    Command: python -m benchmarks.refinements --data-dir ../shared/data/corel5k
+    The scale is that of `benchmarks.tables`, whose undefended model all start from. The queries are training images
+    that the tables' scale leaves out: no query of the test is looked at. Called again, it goes on with what is missing.
+    """
+
+    data_dir: Path
+    """Corel-5K in the list format."""
+    out: Path = Path("docs/results/refinements.json")
+    """Where the figures go."""
+    runs_dir: Path = Path("runs/tables/small")
+    """Where models and attacked codes go; the undefended model of the tables is taken from there if it is."""
+    only: tuple[str, ...] = ("*",)
+    """Make these trials alone, by name or pattern."""
+    seed: int = 0
+    """Seed of the undefended model and of the training."""
+
+
+def main(options: RefinementOptions) -> int:
+    """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are at fault."""
+    quiet_libraries()
+    scale = SCALES["small"]
+    try:
+        names = [name for name in (UNDEFENDED, *TRIALS) if any(fnmatch.fnmatch(name, p) for p in options.only)]
+        if not names:
+            raise DataError(f"--only must match one of {', '.join((UNDEFENDED, *TRIALS))}. Received: {options.only}.")
+        card = read_figures(options.out, scale, options.seed)
+        for name in names:
+            if name not in card["trials"]:
+                say(f"{name}: {TRIALS.get(name, {})}")
+                card["trials"][name] = measure(name, scale, options)
+                data = held_out_data(options.data_dir, scale)
+                about = {"chance_map": chance_map(data.test.labels, data.database.labels)}
+                write_json(options.out, {**card, **about, "versions": versions(), "machine": machine()})
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    print(markdown(read_figures(options.out, scale, options.seed)))
+    return 0
+
+
+def read_figures(file: Path, scale: Scale, seed: int) -> dict:
+    """Return what has been measured so far.
+
+    Raises:
+        DataError: the file holds figures of another scale or seed.
+    """
+    setting = {**dataclasses.asdict(scale), "seed": seed, "attacks": list(ATTACKS), "attack_steps": ATTACK_STEPS}
+    if not file.is_file():
+        return {"setting": setting, "trials": {}}
+    card = json.loads(file.read_text(encoding="utf-8"))
+    if card["setting"] != setting:
+        raise DataError(f"{file}: figures of other settings. Choose another --out, or move it.")
+    changed = [n for n, row in card["trials"].items() if n in TRIALS and row["options"] != TRIALS[n]]
+    if changed:
+        raise DataError(f"{file}: {', '.join(changed)} had other options. Remove them from the file.")
+    return card
+
+
+@functools.lru_cache(maxsize=1)
+def held_out_data(data_dir: Path, scale: Scale) -> FileData:
+    """Return the tables' data with queries from the training images that the tables leave out."""
+    every = spread_data(data_dir, dataclasses.replace(scale, num_train=10**9))
+    data = spread_data(data_dir, scale)
+    used = {str(path) for path in data.lists.train.paths}
+    unused = [i for i, path in enumerate(every.lists.train.paths) if str(path) not in used]
+    held_out = every.lists.train.take([unused[i] for i in spread_indices(len(unused), scale.num_queries)])
+    queries = {str(path) for path in held_out.paths}
+    database = data.lists.database
+    rest = database.take([i for i, path in enumerate(database.paths) if str(path) not in queries])
+    test, others = (file_split(images, scale.image_size, scale.image_size) for images in (held_out, rest))
+    lists = dataclasses.replace(data.lists, test=held_out, database=rest)
+    return dataclasses.replace(data, test=test, database=others, lists=lists)
+
+
+def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
+    """Train by the options of one trial, attack the held-out queries, and return its figures."""
+    started = time.perf_counter()
+    data = held_out_data(options.data_dir, scale)
+    undefended = Cell(defense="none", seed=options.seed)
+    encoder = trained(undefended, scale, spread_data(options.data_dir, scale), options.data_dir, options.runs_dir)
+    folder = options.runs_dir / f"refinement-{name}-seed{options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if name in TRIALS:
+        recipe = dataclasses.replace(recipe_of(undefended, scale, options.data_dir), **TRIALS[name])
+        train(recipe, data, encoder, folder)
+    encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
+    model = Evaluated("saat" if name in TRIALS else "none", encoder, encoded, knowledge(encoded, data))
+    about, ball = EvaluationOptions(run_dir=folder, seed=options.seed), ThreatModel.from_255(EPSILON_255)
+    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in ATTACKS]
+    scores = score_defense(encoded, attacked, data, epsilon_255=EPSILON_255, top_k=Corel5kRecipe.top_k)
+    return {
+        "options": TRIALS.get(name, {}),
+        "clean": scores.clean.map,
+        "ideal": scores.ideal.map,
+        **{one.attacked.attack: one.score.map for one in scores.attacks},
+        "worst": scores.worst.map,
+        "worst_interval": list(scores.worst.interval),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: Path) -> None:
+    """Train the encoder by a recipe, or give it the weights of a training that is over."""
+    file = folder / "model.weights.h5"
+    if file.is_file():
+        encoder.load_weights(file)
+        return
+    keras.utils.set_random_seed(recipe.seed)
+    hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
+    train_adversarially(recipe, data, encoder, hashing_loss, Journal(folder, identity(data)))
+    write_whole(file, encoder.save_weights)
+
+
+def markdown(card: dict) -> str:
+    """Return the figures as a table, the kept share by the worst case."""
+    header = ["adversarial phase", "clean", *ATTACKS, "worst", "kept share"]
+    undefended = card["trials"].get(UNDEFENDED, {}).get("clean")
+    rows = []
+    for name, row in card["trials"].items():
+        figures = [f"{row[column]:.3f}" for column in header[1:-1]]
+        kept = kept_share(row["worst"], ideal=row["ideal"], undefended=undefended) if undefended else None
+        rows.append([name, *figures, "-" if kept is None else f"{kept:.2f}"])
+    return table(header, rows) + f"\n\nChance {card['chance_map']:.3f}."
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(RefinementOptions)))
