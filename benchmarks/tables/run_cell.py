@@ -30,12 +30,18 @@ from trainers.recipe import Recipe
 from trainers.resume import identity
 from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
+EVALUATION_FIELDS = ("num_queries", "square_steps", "fit_epochs", "attack_steps")
 PARTS = ("cell", "setting", "chance_map", "results", "seconds", "config", "versions")
 
 
 def setting_of(cell: Cell, scale: Scale) -> dict:
     """Return what decides a cell's figures, as its card keeps it."""
     return {**dataclasses.asdict(cell), **dataclasses.asdict(scale), "recipe": SETTINGS[cell.defense]}
+
+
+def training_setting_of(cell: Cell, scale: Scale) -> dict:
+    """Return what decides a cell's model."""
+    return {name: value for name, value in setting_of(cell, scale).items() if name not in EVALUATION_FIELDS}
 
 
 def read_card(file: Path, setting: Mapping) -> dict | None:
@@ -129,7 +135,7 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
     """
     folder = runs_dir / cell.name
     file, settings = folder / "model.keras", folder / "setting.json"
-    setting = setting_of(cell, scale)
+    setting = training_setting_of(cell, scale)
     if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) != setting:
         raise DataError(f"{folder}: a model of other settings. Choose another --runs-dir, or move it.")
     if file.is_file():

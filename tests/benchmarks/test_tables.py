@@ -10,7 +10,7 @@ from benchmarks.tables import __main__ as tables
 from benchmarks.tables.cells import SCALES, Cell, all_cells, attacks_of, recipe_of
 from benchmarks.tables.figures import kept_share
 from benchmarks.tables.page import page, write_page
-from benchmarks.tables.run_cell import read_card, setting_of, spread_indices, trained
+from benchmarks.tables.run_cell import read_card, setting_of, spread_indices, trained, training_setting_of
 from saat_tf.data import DataError
 from saat_tf.models import HashingModel
 
@@ -151,7 +151,7 @@ def test_a_model_on_disk_is_not_trained_again(tmp_path):
     folder.mkdir()
     encoder = HashingModel("small_cnn", 8, 16)
     encoder.save(folder / "model.keras")
-    (folder / "setting.json").write_text(json.dumps(setting_of(cell, SMALL)))
+    (folder / "setting.json").write_text(json.dumps(training_setting_of(cell, SMALL)))
     again = trained(cell, SMALL, None, tmp_path, tmp_path)  # without data, training would fail
     images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
     np.testing.assert_array_equal(again.encode(images), encoder.encode(images))
