@@ -18,7 +18,6 @@ from saat_tf.evaluation.card import merge_rows, result_row
 from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
 from saat_tf.files import write_json
 from saat_tf.threat_model import ThreatModel
-from trainers.console import ATTACKS as ATTACK_TITLES
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, say, track
 from trainers.data_sets import load_data_of
 from trainers.fitted_attacks import with_gan, with_prototypes
@@ -233,23 +232,25 @@ def cached_attack(
 
 
 def table_of(rows: list[dict], chance_map: float) -> rich.table.Table:
-    """Return the last table: each result with its interval, and chance beside it."""
+    """Return the last table: each result with its interval; chance is in the title, so that 80 columns are enough."""
     table = rich.table.Table(
         title=f"MAP@{rows[0]['top_k']} with 95% intervals over queries (chance {chance_map:.3f})",
         caption="worst: each query at its worst over the attacks above it of the same epsilon, and over none.",
     )
     for column in ("model", "attack", "epsilon", "steps", "metric"):
         table.add_column(column)
-    for column in ("value", "95%", "chance"):
+    for column in ("value", "95%"):
         table.add_column(column, justify="right")
-    for result in rows:
-        low, high = result["interval"]
-        epsilon = f"{result['epsilon_255']:g}/255" if "epsilon_255" in result else ""
-        table.add_row(
-            DEFENSES[result["defense"]], ATTACK_TITLES.get(result["attack"], result["attack"]), epsilon,
-            str(result.get("num_steps", "")), result["metric"], f"{result['value']:.3f}",
-            f"{low:.3f}-{high:.3f}", f"{chance_map:.3f}",
-        )  # fmt: skip
+    for defense, results in itertools.groupby(rows, key=lambda row: row["defense"]):
+        table.add_section()
+        for i, result in enumerate(results):
+            low, high = result["interval"]
+            epsilon = f"{result['epsilon_255']:g}/255" if "epsilon_255" in result else ""
+            attack = "clean" if result["attack"] == "none" else result["attack"]
+            table.add_row(
+                "" if i else DEFENSES[defense], attack, epsilon, str(result.get("num_steps", "")), result["metric"],
+                f"{result['value']:.3f}", f"{low:.3f}-{high:.3f}",
+            )  # fmt: skip
     return table
 
 

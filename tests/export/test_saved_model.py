@@ -135,7 +135,7 @@ def test_a_decompression_bomb_is_refused_by_the_size_that_it_declares(signatures
 
 
 def test_damaged_files_of_all_kinds_are_read_or_refused_one_by_one(signatures):
-    found, coded, memory = send(signatures["encode_bytes"], 600)
+    found, _, coded, memory = send(signatures["encode_bytes"], 600)
     assert coded == 0 and sum(sent for _, sent in found.values()) == 600
     assert found[WHOLE][0] == found[WHOLE][1] and found["nothing"][0] == found["noise"][0] == 0
     assert memory[-1] - memory[len(memory) // 2] < 30
