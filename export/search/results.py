@@ -102,7 +102,7 @@ def _thumbnail(path: str) -> tuple[bytes, tuple[int, int]] | None:
     try:
         if not Path(path).is_file():
             return None
-        with Image.open(path, formats=(*FORMATS, "WEBP")) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
             small = image.convert("RGB")

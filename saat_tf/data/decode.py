@@ -18,7 +18,7 @@ from saat_tf.progress import Track, silent
 MAX_PIXELS = 50_000_000
 # Resizing the shorter side stretches the longer one with it; a strip a pixel wide would fill the memory.
 MAX_ASPECT = 20
-FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 GIF = b"GIF8"
 
 
@@ -31,7 +31,7 @@ def decode_image(
     around it. Training, evaluation and export call this one function.
 
     Args:
-        contents: scalar string, the bytes of a JPEG, PNG, GIF (first frame) or BMP file.
+        contents: scalar string, the bytes of a JPEG, PNG, still WebP, GIF (first frame) or BMP file.
         image_size: S, side of the result in pixels.
         resize_size: length of the shorter side before the cut, at least `image_size`.
         crop_seed: integer (2,), which decides where to cut, each place as likely; the middle by default.

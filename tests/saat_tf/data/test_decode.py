@@ -49,6 +49,14 @@ def test_an_image_of_the_right_size_comes_back_exactly(image_format):
     )
 
 
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+def test_webp_has_the_pixels_of_pil(options):
+    contents = encoded(random_image(18, 18), "WEBP", **options)
+    with Image.open(io.BytesIO(contents)) as image:
+        expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
+    np.testing.assert_array_equal(decode(contents, 18, 18), expected)
+
+
 @pytest.mark.parametrize(
     "width, height, left, top",
     [(31, 20, 7, 2), (20, 31, 2, 7), (30, 20, 7, 2), (20, 20, 2, 2), (64, 20, 24, 2)],
@@ -188,7 +196,7 @@ BAD = {
     "text": b"this is no image\n",
     "zero bytes": b"",
     "TIFF": encoded(random_image(8, 8), "TIFF"),
-    "WebP": encoded(random_image(8, 8), "WEBP"),
+    "animated WebP": encoded(random_image(8, 8), "WEBP", save_all=True, append_images=[Image.new("RGB", (8, 8))]),
     "bomb": png_header(60_000, 60_000),
     "bomb that PIL opens with a warning": png_header(10_000, 10_000),
     "PNG with a short header": PNG_SIGNATURE + png_chunk(b"IHDR", bytes(5)),
@@ -200,12 +208,13 @@ BAD = {
 
 @pytest.fixture
 def lists(tmp_path):
-    """Five good images of several formats over three splits; the images of training are in the database too."""
+    """Six good images of several formats over three splits; the images of training are in the database too."""
     contents = {
         "a.jpg": JPEG,
         "b.png": encoded(random_image(9, 7, "RGBA")),
         "c.gif": encoded(random_image(9, 7), "GIF"),
         "d.bmp": encoded(random_image(9, 7), "BMP"),
+        "w.webp": encoded(random_image(9, 7), "WEBP"),
         "e.jpg": encoded(random_image(9, 7, "L"), "JPEG"),
     }
     for name, data in contents.items():
@@ -218,7 +227,7 @@ def lists(tmp_path):
     return ImageLists(
         images("train", ["a.jpg"], (1,)),
         images("database", ["a.jpg", "b.png", "c.gif"], (1, 3, 4)),
-        images("test", ["d.bmp", "e.jpg"], (2, 7)),
+        images("test", ["d.bmp", "e.jpg", "w.webp"], (2, 7, 9)),
     )
 
 
@@ -246,10 +255,10 @@ def test_an_image_that_vanished_is_named(lists):
         check_images(lists)
 
 
-@pytest.mark.parametrize("name", ["TIFF", "WebP", "text", "zero bytes"])
+@pytest.mark.parametrize("name", ["TIFF", "text", "zero bytes"])
 def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
     lists.train.paths[0].write_bytes(BAD[name])
-    with pytest.raises(DataError, match="JPEG, PNG, GIF, BMP"):
+    with pytest.raises(DataError, match="JPEG, PNG, GIF, BMP, WEBP"):
         check_images(lists)
 
 
@@ -276,7 +285,7 @@ def test_each_file_is_counted_once(lists):
             yield item
 
     check_images(lists, track)
-    assert len(seen) == 5 and {total for total, _ in seen} == {5}
+    assert len(seen) == 6 and {total for total, _ in seen} == {6}
     assert len({description for _, description in seen}) == 1 and seen[0][1]
 
 
@@ -298,7 +307,7 @@ def test_unreadable_images_are_listed_at_each_of_their_lines_and_dropped_on_requ
     with pytest.raises(DataError, match=r"train_img.txt: none of its 1 images can be read"):
         drop_images(lists, unreadable)
     kept = drop_images(lists, [item for item in unreadable if item.split != "train"])
-    assert (kept.train.lines, kept.database.lines, kept.test.lines) == ((1,), (3, 4), (7,))
+    assert (kept.train.lines, kept.database.lines, kept.test.lines) == ((1,), (3, 4), (7, 9))
     assert kept.test.paths == lists.test.paths[1:]
 
 
