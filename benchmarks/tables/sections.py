@@ -1,6 +1,6 @@
 """The tables of the page, each from the cards that there are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from benchmarks.tables.cells import BITS, DEFENSES, OTHER_BITS, SEEDS, TRADE_OFF, Cell
 from benchmarks.tables.figures import MISSING, kept_of, number, shown, table
@@ -51,34 +51,31 @@ def table_one(cards: Cards) -> str:
 def table_two(cards: Cards) -> str:
     """Return Table II: defences under the paper's non-targeted attacks."""
     columns = ("none", "hag", "sdha", "mainstay", "ideal")
-    header = ["model", "seed", *(ATTACKS[attack] for attack in columns), "kept share, mainstay"]
-    rows = [
-        [
-            DEFENSES[cell.defense], str(cell.seed), *(shown(cards.get(cell.name), attack) for attack in columns),
-            number(kept_of(cards, cell, "mainstay"), 2),
-        ]
-        for defense in IN_TABLE_II for cell in seeds_of(defense)
-    ]  # fmt: skip
-    rows.append(["chance", "", *[chance_of(cards)] * (len(columns) - 1), MISSING, MISSING])
+    rows = defense_rows(cards, columns, kept_under="mainstay")
     for defense, values in PAPER_DEFENSES.items():
         paper = [number(values.get(attack)) for attack in columns]
         rows.append([f"{DEFENSES[defense]}, the paper's on MS-COCO", "", *paper, MISSING])
-    return table(header, rows)
+    return table(["model", "seed", *(ATTACKS[attack] for attack in columns), "kept share, mainstay"], rows)
 
 
 def suite_table(cards: Cards) -> str:
     """Return the defences under the standard suite, and under the worst of all attacks."""
     columns = ("auto", "mainstay", "center", "square", "worst")
-    header = ["model", "seed", *(ATTACKS[attack] for attack in columns), "kept share, worst"]
+    rows = defense_rows(cards, columns, kept_under="worst")
+    return table(["model", "seed", *(ATTACKS[attack] for attack in columns), "kept share, worst"], rows)
+
+
+def defense_rows(cards: Cards, columns: Sequence[str], *, kept_under: str) -> list[list[str]]:
+    """Return a row for each defence and seed, its kept share under one attack at the end, and then one of chance."""
     rows = [
         [
             DEFENSES[cell.defense], str(cell.seed), *(shown(cards.get(cell.name), attack) for attack in columns),
-            number(kept_of(cards, cell, "worst"), 2),
+            number(kept_of(cards, cell, kept_under), 2),
         ]
         for defense in IN_TABLE_II for cell in seeds_of(defense)
     ]  # fmt: skip
-    rows.append(["chance", "", *[chance_of(cards)] * len(columns), MISSING])
-    return table(header, rows)
+    chances = [MISSING if attack == "ideal" else chance_of(cards) for attack in columns]
+    return [*rows, ["chance", "", *chances, MISSING]]
 
 
 def bits_table(cards: Cards) -> str:
