@@ -8,8 +8,8 @@ READY := .venv/ready
 demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
 
-test: $(READY)  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the whole suite, a process for each core and a thread of TensorFlow for each process
+	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: $(READY)  ## style and the direction of imports
 	$(BIN)/ruff check .

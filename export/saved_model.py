@@ -66,7 +66,10 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
 
     def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images, ok = decode_batch(image_bytes, side, resize_size)
-        packed_codes = encoder.encode(images) * tf.cast(ok, tf.uint8)[:, None]
+        count = tf.shape(images)[0]
+        # A convolution of oneDNN, which TensorFlow takes on some CPUs, gives an empty batch a wrong shape.
+        images = tf.concat([images, tf.zeros((tf.cast(count == 0, tf.int32), side, side, 3))], axis=0)
+        packed_codes = encoder.encode(images)[:count] * tf.cast(ok, tf.uint8)[:, None]
         return {"packed_codes": packed_codes, "code_bytes": bytes_of(packed_codes), "ok": ok}
 
     pixels = [tf.TensorSpec((None, side, side, 3), tf.float32, name="images")]

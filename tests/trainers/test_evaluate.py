@@ -10,27 +10,15 @@ import pytest
 
 from saat_tf.data import draw_scenes
 from saat_tf.evaluation.attacked import AttackedQueries
-from trainers import evaluate, fitted_attacks, run, scenes
+from trainers import evaluate, fitted_attacks
 from trainers.evaluate import EvaluationOptions, main
-from trainers.scenes import ScenesRecipe
 
 QUERIES = 10
 
 
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("runs") / "scenes"
-    recipe = ScenesRecipe(
-        run_dir=run_dir, num_train=96, num_queries=QUERIES, bits=16, pretrain_epochs=2, epochs=1, num_steps=2,
-        attack_steps=3,
-    )  # fmt: skip
-    assert run.main(recipe, "scenes", lambda: scenes.load(recipe)) == 0
-    return run_dir
-
-
 @pytest.fixture
-def run_dir(finished_run, tmp_path):
-    return shutil.copytree(finished_run, tmp_path / "run")
+def run_dir(scenes_run, tmp_path):
+    return shutil.copytree(scenes_run[0], tmp_path / "run")
 
 
 def options(run_dir, **changes):
@@ -180,8 +168,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
-def test_bad_options_are_refused_before_anything_is_loaded(finished_run, changes, message, capsys):
-    assert main(options(finished_run, **changes)) == 2
+def test_bad_options_are_refused_before_anything_is_loaded(scenes_run, changes, message, capsys):
+    assert main(options(scenes_run[0], **changes)) == 2
     assert message in capsys.readouterr().err
 
 

@@ -1,9 +1,10 @@
-"""The main job from the command line, in real processes: run folder, card, pictures, export."""
+"""The main job from the command line: run folder, card, pictures, export; each command once in a process of its own."""
 
 import dataclasses
 import json
-import subprocess
+import runpy
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -14,12 +15,11 @@ from PIL import Image
 
 from saat_tf.data import CLASS_NAMES, DataError, draw_scenes, read_image_lists
 from saat_tf.metrics import chance_map
+from tests.trainers.commands import SMALL, run
 from trainers.coco import CocoRecipe
 from trainers.files import load_files
 
-ROOT = Path(__file__).parents[2]
-COCO_MINI = ROOT.parent / "shared" / "data" / "coco_mini"
-SMALL = ["--pretrain-epochs", "2", "--epochs", "1", "--num-steps", "2", "--attack-steps", "3", "--bits", "16"]
+COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco_mini"
 NETWORK = ["--backbone", "small_cnn", "--image-size", "32"]
 FILES = {
     "config.json",
@@ -33,18 +33,19 @@ FILES = {
 }
 
 
-def run(module, *options):
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, options)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run a module by its command line as `run` does, without another start of TensorFlow."""
 
+    def run_here(module, *options):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", [module, *map(str, options)])
+            patch.delitem(sys.modules, module, raising=False)  # as in a new process, where it is not yet imported
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        said = capsys.readouterr()
+        return types.SimpleNamespace(returncode=ended.value.code, stdout=said.out, stderr=said.err)
 
-@pytest.fixture(scope="module")
-def scenes_run(tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("runs") / "scenes"
-    done = run("trainers.scenes", "--run-dir", run_dir, "--num-train", 96, "--num-queries", 10, *SMALL)
-    assert done.returncode == 0, done.stderr
-    return run_dir, done.stdout
+    return run_here
 
 
 def test_a_run_folder_holds_all_that_a_run_made(scenes_run):
@@ -110,18 +111,19 @@ def test_the_clean_map_of_the_card_is_that_of_the_saved_model(scenes_run):
         assert value == pytest.approx(np.mean(precisions), abs=1e-6)
 
 
-def test_the_same_seed_gives_the_same_card(scenes_run, tmp_path):
+def test_the_same_seed_gives_the_same_card(scenes_run, tmp_path, run_here):
     run_dir, _ = scenes_run
-    done = run("trainers.scenes", "--run-dir", tmp_path / "again", "--num-train", 96, "--num-queries", 10, *SMALL)
+    done = run_here("trainers.scenes", "--run-dir", tmp_path / "again", "--num-train", 96, "--num-queries", 10, *SMALL)
     assert done.returncode == 0, done.stderr
     cards = [json.loads((folder / "card.json").read_text()) for folder in (run_dir, tmp_path / "again")]
     assert cards[0]["results"] == cards[1]["results"]
 
 
 @pytest.mark.parametrize("name", ["robust", "hashing"])
-def test_an_exported_model_gives_the_bits_of_encode(scenes_run, tmp_path, name):
+def test_an_exported_model_gives_the_bits_of_encode(scenes_run, tmp_path, run_here, name):
     run_dir, _ = scenes_run
-    done = run("export.saved_model", "--run-dir", run_dir, "--out", tmp_path / "encoder", "--model", name)
+    start = run if name == "robust" else run_here
+    done = start("export.saved_model", "--run-dir", run_dir, "--out", tmp_path / "encoder", "--model", name)
     assert done.returncode == 0, done.stderr
     images = draw_scenes(33, seed=9).images
     signature = tf.saved_model.load(str(tmp_path / "encoder")).signatures["serving_default"]
@@ -131,14 +133,14 @@ def test_an_exported_model_gives_the_bits_of_encode(scenes_run, tmp_path, name):
     np.testing.assert_array_equal(exported, expected)
 
 
-def test_an_export_overwrites_nothing_and_names_a_missing_run(scenes_run, tmp_path):
+def test_an_export_overwrites_nothing_and_names_a_missing_run(scenes_run, tmp_path, run_here):
     run_dir, _ = scenes_run
     (tmp_path / "there").mkdir()
     for options, message in (
         (["--run-dir", run_dir, "--out", tmp_path / "there"], "never overwritten"),
         (["--run-dir", tmp_path, "--out", tmp_path / "new"], "no such file"),
     ):
-        done = run("export.saved_model", *options)
+        done = run_here("export.saved_model", *options)
         assert done.returncode == 2
         assert message in done.stderr
     assert not (tmp_path / "new").exists()
@@ -163,9 +165,10 @@ def photo_folder(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["trainers.coco", "trainers.corel5k"])
-def test_image_files_train_from_the_command_line(photo_folder, tmp_path, module):
+def test_image_files_train_from_the_command_line(photo_folder, tmp_path, run_here, module):
     options = ["--data-dir", photo_folder, "--run-dir", tmp_path / "run", "--no-pretrained", "--limit-train", 16]
-    done = run(module, *options, *SMALL, *NETWORK)
+    start = run if module == "trainers.coco" else run_here
+    done = start(module, *options, *SMALL, *NETWORK)
     assert done.returncode == 0, done.stderr
     assert "16 training images, 30 in the database, 6 queries" in done.stdout
     assert {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*")} >= FILES
@@ -177,11 +180,11 @@ def test_image_files_train_from_the_command_line(photo_folder, tmp_path, module)
     assert (tmp_path / "run" / "split" / "classes.txt").read_text().splitlines() == list(CLASS_NAMES)
 
 
-def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp_path):
+def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp_path, run_here):
     damaged = photo_folder / "images" / "0-1.jpg"  # in the training set and in the database
     damaged.write_bytes(damaged.read_bytes()[:200])
     options = ["--data-dir", photo_folder, "--run-dir", tmp_path / "run", "--skip-unreadable", "--random-crop"]
-    done = run("trainers.coco", *options, *SMALL, *NETWORK)
+    done = run_here("trainers.coco", *options, *SMALL, *NETWORK)
     assert done.returncode == 0, done.stderr
     assert "19 training images, 29 in the database, 6 queries" in done.stdout
     skipped = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
@@ -199,9 +202,9 @@ def test_a_cache_on_disk_gives_the_images_of_the_files(photo_folder, tmp_path):
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="needs the real COCO images of shared/data/coco_mini")
-def test_real_coco_images_train_from_the_command_line(tmp_path):
+def test_real_coco_images_train_from_the_command_line(tmp_path, run_here):
     options = ["--data-dir", COCO_MINI, "--run-dir", tmp_path / "run", "--limit-train", 32]
-    done = run("trainers.coco", *options, *SMALL, *NETWORK)
+    done = run_here("trainers.coco", *options, *SMALL, *NETWORK)
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "run" / "card.json").read_text())
     assert (card["dataset"], card["hashing_loss"]) == ("coco", "dph")

@@ -1,5 +1,6 @@
 """VGG and ResNet against torchvision: names, shapes and numbers."""
 
+import gc
 import hashlib
 import json
 import math
@@ -67,6 +68,14 @@ def formula(name, shape, conv_gain):
     return np.float32((conv_gain if len(shape) == 4 else 1.0) * math.sqrt(6 / math.prod(shape[1:]))) * u
 
 
+@pytest.fixture
+def collected():
+    """Free the half gigabyte of a test's model, which refers to itself, before the next test makes its own."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
 def test_names_and_shapes_are_those_of_torchvision(name, monkeypatch):
     def zeros(self, shape, dtype=None):
