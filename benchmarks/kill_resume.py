@@ -18,8 +18,9 @@ import os
 import signal
 import sys
 import tempfile
+import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,14 @@ def places() -> list[tuple[object, str]]:
     ]  # fmt: skip
 
 
-def train(run_dir: Path, struck_at: tuple[str, int] | None, by: int, notes: Path, options: dict) -> None:
+def train(
+    run_dir: Path, struck_at: tuple[str, int] | None, by: int, notes: Path, environment: dict, options: dict
+) -> None:
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
     import trainers.scenes
+    from trainers.keeper import Keeper
+
+    os.environ.update(environment)
 
     os.dup2(os.open(notes / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
     calls: collections.Counter[str] = collections.Counter()
@@ -67,6 +73,15 @@ def train(run_dir: Path, struck_at: tuple[str, int] | None, by: int, notes: Path
 
     for holder, name in places():
         setattr(holder, name, watched(name, getattr(holder, name)))
+    save = Keeper._save
+
+    def noted_save(keeper: Keeper) -> None:
+        save(keeper)
+        state = b"".join(v.numpy().tobytes() for v in keeper.variables[: -len(keeper.metric_variables)])
+        with open(notes / "states", "a") as file:
+            file.write(hashlib.sha256(state).hexdigest() + "\n")
+
+    Keeper._save = noted_save
     recipe = trainers.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
     with contextlib.redirect_stdout(io.StringIO()):
         code = trainers.scenes.main(recipe, "scenes", lambda: trainers.scenes.load(recipe))
@@ -86,12 +101,25 @@ class Runs:
         self, name: str, struck_at: tuple[str, int] | None = None, by: int = signal.SIGKILL, **options: object
     ) -> int:
         """Train in folder `name`, or go on there; return the exit code."""
-        notes = self.folder / "notes" / name
-        notes.mkdir(parents=True, exist_ok=True)
-        process = self.context.Process(target=train, args=(self.folder / name, struck_at, by, notes, options))
-        process.start()
+        process = self.start(name, struck_at, by, **options)
         process.join()
         return process.exitcode
+
+    def start(
+        self,
+        name: str,
+        struck_at: tuple[str, int] | None = None,
+        by: int = signal.SIGKILL,
+        environment: Mapping[str, str] = types.MappingProxyType({}),
+        **options: object,
+    ) -> multiprocessing.process.BaseProcess:
+        """Begin `run` with variables set in the environment of its process; return the process."""
+        notes = self.folder / "notes" / name
+        notes.mkdir(parents=True, exist_ok=True)
+        arguments = (self.folder / name, struck_at, by, notes, dict(environment), options)
+        process = self.context.Process(target=train, args=arguments)
+        process.start()
+        return process
 
     def calls(self, name: str) -> dict[str, int]:
         """Return how often the last run of `name` called which function."""
@@ -100,6 +128,10 @@ class Runs:
     def said(self, name: str) -> str:
         """Return what the last run of `name` wrote to its error stream."""
         return (self.folder / "notes" / name / "said").read_text()
+
+    def states(self, name: str) -> list[str]:
+        """Return a digest of weights, bank and optimizer at each checkpoint that the runs of `name` came to."""
+        return (self.folder / "notes" / name / "states").read_text().split()
 
     def outcome(self, name: str) -> dict:
         """Return what a run left that must not depend on how often it was cut off."""

@@ -3,6 +3,8 @@
 Outside of several replicas each function is the plain one: a batch is whole.
 """
 
+from collections.abc import Callable, Iterator
+
 import tensorflow as tf
 
 
@@ -87,6 +89,22 @@ def deal(batches: tf.data.Dataset, count: int, mine: range) -> tf.data.Dataset:
         return tf.data.Dataset.range(mine.start, mine.stop).map(part)
 
     return batches.flat_map(parts).prefetch(tf.data.AUTOTUNE)
+
+
+def step_over_workers(
+    strategy: tf.distribute.MultiWorkerMirroredStrategy, train_step: Callable
+) -> Callable[[Iterator], dict[str, tf.Tensor]]:
+    """Make a function that trains on the next batch of an iterator and returns the replicas' mean losses.
+
+    Keras' own takes the mean of its scalars along an axis, which is an error over several machines.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def step(iterator: Iterator) -> dict[str, tf.Tensor]:
+        losses = strategy.run(train_step, (next(iterator),))
+        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for name, loss in losses.items()}
+
+    return step
 
 
 def distribute(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:

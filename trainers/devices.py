@@ -6,19 +6,24 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models import HashingModel
+from trainers.cluster import Cluster
 from trainers.recipe import Recipe
 
 
-def build_strategy(devices: Sequence[str]) -> tf.distribute.Strategy:
+def build_strategy(devices: Sequence[str], cluster: Cluster | None = None) -> tf.distribute.Strategy:
     """Return how training is spread over `devices`: one replica on each.
 
     Args:
         devices: names such as GPU:0 or CPU:1; none for all GPUs, or the CPU where there is no GPU. CPUs beyond the
             first are logical ones, which share the machine's cores: good to try what replicas do, not to save time.
+        cluster: the workers of a run over several machines, each of which has all its GPUs.
 
     Raises:
-        ValueError: there is no such device, one is named twice, or TensorFlow runs already with fewer CPUs.
+        ValueError: there is no such device, one is named twice, or TensorFlow runs already with fewer CPUs; or
+            devices are named under several workers.
     """
+    if cluster is not None:
+        return _strategy_over(cluster, devices)
     if len(set(devices)) < len(devices):
         raise ValueError(f"--devices must differ. Received: {' '.join(devices)}.")
     _split_cpu(sum(device.startswith("CPU:") for device in devices))
@@ -30,6 +35,22 @@ def build_strategy(devices: Sequence[str]) -> tf.distribute.Strategy:
     if len(chosen) > 1:
         return tf.distribute.MirroredStrategy(list(chosen))
     return tf.distribute.OneDeviceStrategy(f"/{chosen[0]}") if devices else tf.distribute.get_strategy()
+
+
+def _strategy_over(cluster: Cluster, devices: Sequence[str]) -> tf.distribute.Strategy:
+    if devices:
+        raise ValueError(
+            f"--devices is for one machine; each of several workers trains on all GPUs that it sees, or on its CPU. "
+            f"Received: {' '.join(devices)}. Leave it out, and choose GPUs by CUDA_VISIBLE_DEVICES."
+        )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
@@ -46,9 +67,11 @@ def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
             f"--batch-size must be at least the number of devices, {count}. Received: {recipe.batch_size}."
         )
     if recipe.defense == "atrdh":
-        raise ValueError("--defense atrdh trains on one device. Name one by --devices.")
+        raise ValueError("--defense atrdh trains on one device. On one machine, name one by --devices.")
     if recipe.weight_perturbation:
-        raise ValueError("--weight-perturbation trains on one device. Name one by --devices, or leave it out.")
+        raise ValueError(
+            "--weight-perturbation trains on one device. On one machine, name one by --devices, or leave it out."
+        )
 
 
 def synchronize_batch_norm(encoder: HashingModel) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from saat_tf.models.training_model import TrainingModel
 from trainers.console import say
 from trainers.journal import Clock, Journal, Position
+from trainers.workers import Workers
 
 # A long epoch is saved on the way, that little is lost.
 MINUTES = 10
@@ -30,26 +31,28 @@ class Keeper(keras.callbacks.Callback):
     Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing.
 
     As a context it turns the first SIGINT (Ctrl-C) or SIGTERM into a checkpoint and a `KeyboardInterrupt` after the
-    step that is being done; the second interrupts at once.
+    step that is being done; the second interrupts at once. Of several workers any one's signal counts for all.
 
     Args:
-        journal: what keeps the checkpoints.
+        journal: what keeps the checkpoints; None at a worker that is not the chief.
         training: the compiled model, its optimizer built.
         phase: name of the phase.
-        clock: its seconds.
+        clock: its seconds; None where `journal` is.
         epoch_steps: steps of an epoch.
         every: steps from checkpoint to checkpoint, besides those after epochs.
+        workers: those that train together.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Journal | None,
         training: TrainingModel,
         phase: str,
-        clock: Clock,
+        clock: Clock | None,
         *,
         epoch_steps: int,
         every: int | None = None,
+        workers: Workers,
     ) -> None:
         super().__init__()
         self.journal = journal
@@ -57,6 +60,7 @@ class Keeper(keras.callbacks.Callback):
         self.clock = clock
         self.epoch_steps = epoch_steps
         self.every = every
+        self.workers = workers
         self.variables = training.training_state()
         self.metric_variables = training.metric_variables()
         self.epoch = self.step = self.steps = 0
@@ -67,26 +71,40 @@ class Keeper(keras.callbacks.Callback):
     def restore(self) -> bool:
         """Set everything to the checkpoint, if that is one of this phase; return whether it was.
 
+        All workers end with what the chief has: its checkpoint, or what it begins with.
+
         Raises:
             ValueError: the checkpoint is one of another model.
         """
-        position = self.journal.position
-        if position is None or position.phase != self.phase:
-            return False
-        arrays = self.journal.checkpoint.arrays
-        shapes = [tuple(variable.shape) for variable in self.variables]
-        if shapes != [array.shape for array in arrays]:
-            raise ValueError(
-                f"{self.journal.checkpoint.folder}: is of another model or optimizer: it has {len(arrays)} variables, "
-                f"{len(shapes)} are expected, or their shapes differ. Go on with the options that the run began with."
-            )
-        for variable, array in zip(self.variables, arrays, strict=True):
-            variable.assign(array)
-        self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
+        arrays = self._checkpoint_arrays()
+        restored = arrays is not None
+        if self.workers.count > 1:
+            place = np.array([restored, self.epoch, self.step, self.steps], np.int64)
+            restored, self.epoch, self.step, self.steps = self.workers.from_chief([place])[0].tolist()
+            own = [variable.numpy() for variable in self.variables]  # to read a metric takes all workers
+            arrays = self.workers.from_chief(own if arrays is None else arrays)
+        if arrays is not None:
+            for variable, array in zip(self.variables, arrays, strict=True):
+                variable.assign(array)
         if self.step:
             self.restored_metrics = arrays[-len(self.metric_variables) :]
+        return bool(restored)
+
+    def _checkpoint_arrays(self) -> list[np.ndarray] | None:
+        """Take the journal's checkpoint, and its position, where that is one of this phase."""
+        position = None if self.journal is None else self.journal.position
+        if position is None or position.phase != self.phase:
+            return None
+        checkpoint = self.journal.checkpoint
+        shapes = [tuple(variable.shape) for variable in self.variables]
+        if shapes != [array.shape for array in checkpoint.arrays]:
+            raise ValueError(
+                f"{checkpoint.folder}: is of another model or optimizer: it has {len(checkpoint.arrays)} variables, "
+                f"{len(shapes)} are expected, or their shapes differ. Go on with the options that the run began with."
+            )
+        self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
         self.journal.checkpoint = None  # as large as the model
-        return True
+        return checkpoint.arrays
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Bring back the means of an epoch that was cut off; they have just been reset."""
@@ -103,8 +121,8 @@ class Keeper(keras.callbacks.Callback):
             raise NotFiniteError(self._advice("A loss"))
         if self.step == self.epoch_steps:  # on_epoch_end follows, where the position is the next epoch's beginning
             return
-        is_time = time.monotonic() - self.saved_at > 60 * MINUTES or (self.every and self.step % self.every == 0)
-        if is_time or self.asked:
+        is_time, self.asked = self.workers.any(time.monotonic() - self.saved_at > 60 * MINUTES, self.asked)
+        if is_time or self.asked or (self.every and self.step % self.every == 0):
             self._save()
         if self.asked:
             raise KeyboardInterrupt
@@ -113,16 +131,18 @@ class Keeper(keras.callbacks.Callback):
         """Save; this callback comes after those that log."""
         self.epoch, self.step = epoch + 1, 0
         self._save()
+        (self.asked,) = self.workers.any(self.asked)
         if self.asked:
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        self.clock.tick()
         position = Position(phase=self.phase, epoch=self.epoch, step=self.step, steps=self.steps)
         arrays = [variable.numpy() for variable in self.variables]
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
             raise NotFiniteError(self._advice("A weight"))
-        self.journal.save(position, arrays)
+        if self.journal is not None:
+            self.clock.tick()
+            self.journal.save(position, arrays)
         self.saved_at = time.monotonic()
 
     def _advice(self, what: str) -> str:

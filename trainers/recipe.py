@@ -24,6 +24,8 @@ class Recipe(DefenseOptions):
     devices: tuple[str, ...] = ()
     """Devices to train on, one replica on each, such as GPU:0 GPU:1, or CPU:0 CPU:1 for two halves of the CPU; they
     share each batch. Default: all GPUs, or the CPU where there is none."""
+    worker_timeout: float = 45.0
+    """Seconds that the workers of a run over several machines (TF_CONFIG, SLURM) wait for each other at its start."""
     checkpoint_every: int | None = None
     """Steps after which a checkpoint is written, besides those after each epoch and every ten minutes."""
     backbone: str = "alexnet"

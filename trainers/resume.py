@@ -21,7 +21,7 @@ from trainers.recipe import Recipe
 
 # Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
 # out.
-RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "checkpoint_every", "profile")
+RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile")
 
 
 def lock(run_dir: Path) -> None:

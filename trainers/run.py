@@ -1,13 +1,14 @@
 """A run from recipe to card: hashing pre-training, a defence, evaluation of both models, a folder that holds all."""
 
-import functools
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from saat_tf.attacks import ATTACKS
 from saat_tf.backbones import backbone_spec
@@ -26,15 +27,19 @@ from saat_tf.evaluation import (
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
+from trainers.cluster import Cluster, find_cluster
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
 from trainers.devices import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.files import FileData
+from trainers.follow import follow
 from trainers.journal import Journal
 from trainers.keeper import NotFiniteError
+from trainers.meeting import meet
 from trainers.recipe import Recipe
 from trainers.resume import check_options, check_phase, identity, lock, options
 from trainers.selection import hold_out
-from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
+from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
+from trainers.workers import Workers, leave, lost_worker
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SHOWN_QUERIES = 3
@@ -64,8 +69,8 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     """Run a recipe; return the exit code.
 
     It is 0; 2 where options or data are at fault, before any training; 1 where the disk fails, above all for want of
-    room, or where a loss is no number any more; and 130 where the run was interrupted. After 1 and 130 it goes on by
-    `--resume`.
+    room, where a loss is no number any more, or where another worker is gone; and 130 where the run was interrupted.
+    After 1 and 130 it goes on by `--resume`.
 
     Args:
         recipe: what to do.
@@ -75,13 +80,48 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     quiet_libraries()
     try:
         check_recipe(recipe)
-        run_dir = new_run_dir(recipe, name)
-        if recipe.resume:
-            if (run_dir / "card.json").is_file():
-                say(f"This run is finished: {run_dir}")
-                return 0
-            check_options(recipe, run_dir)
-        strategy = build_strategy(recipe.devices)  # before TensorFlow begins to run
+        cluster = find_cluster(os.environ)
+        run_dir = meet(cluster, options(recipe), lambda: enter(recipe, name), recipe.worker_timeout)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        code = 0 if run_dir is None else train(recipe, load, run_dir, cluster)
+    except tf.errors.OpError as error:
+        gone = lost_worker(error, cluster)
+        if gone is None:
+            raise
+        print(
+            f"error: {gone}. To go on: start all workers by the same command with --resume --run-dir {run_dir}",
+            file=sys.stderr,
+        )
+        code = FAILED
+    if cluster is not None:
+        leave(code)
+    return code
+
+
+def enter(recipe: Recipe, name: str) -> Path | None:
+    """Return the folder of the run, where it may begin or go on there; None where it is finished.
+
+    Raises:
+        ValueError: it goes on with other options, or nobody says which goes on.
+        OSError: the folder is something else's.
+    """
+    run_dir = new_run_dir(recipe, name)
+    if recipe.resume:
+        if (run_dir / "card.json").is_file():
+            say(f"This run is finished: {run_dir}")
+            return None
+        check_options(recipe, run_dir)
+    return run_dir
+
+
+def train(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
+    """Do the run in its folder, alone or as one of the workers of a cluster; return the exit code."""
+    go_on = f"the same command with --resume --run-dir {run_dir}"
+    try:
+        strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
         check_replicas(recipe, strategy)
         keras.utils.set_random_seed(recipe.seed)
         data = load()
@@ -89,17 +129,23 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
         with strategy.scope():
             encoder = build_encoder(recipe)
         synchronize_batch_norm(encoder)
-        run_dir.mkdir(parents=True, exist_ok=recipe.resume)
-        lock(run_dir)
-        journal = Journal(run_dir, identity(data))
-        check_phase(recipe, journal)
+        workers = Workers(strategy)
+        workers.check_same(identity(data)["data"])
+        if workers.is_chief:
+            run_dir.mkdir(parents=True, exist_ok=recipe.resume)
+            lock(run_dir)
+            journal = Journal(run_dir, identity(data))
+            check_phase(recipe, journal)
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
     try:
-        run(recipe, data, encoder, journal)
+        if workers.is_chief:
+            run(recipe, data, encoder, journal)
+        else:
+            follow(recipe, data, encoder)
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: the same command with --resume --run-dir {run_dir}", file=sys.stderr)
+        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
         return INTERRUPTED
     except NotFiniteError as error:
         print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
@@ -107,7 +153,7 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     except OSError as error:
         print(
             f"error: {error}. The run cannot write on. Its last checkpoint is whole: make room or repair, then "
-            f"go on by the same command with --resume --run-dir {run_dir}",
+            f"go on by {go_on}",
             file=sys.stderr,
         )
         return FAILED
@@ -192,17 +238,14 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, journal: Jou
         hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
     reports = {}
     data, held_out = hold_out(data, recipe.held_out_queries)
-    phases = (
-        ("none", "hashing", pretrain, "hashing.keras"),
-        (recipe.defense, recipe.defense, functools.partial(train_adversarially, held_out=held_out), "robust.keras"),
-    )
-    resumed = journal.position.phase if journal.position else phases[0][1]
+    workers = Workers(encoder.distribute_strategy)
+    resumed = journal.position.phase if journal.position else "hashing"
     if journal.position is not None:
         at = journal.position
         say(f"Going on from {journal.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
     is_over = True
-    for defense, phase, train, model_file in phases:
-        is_over = is_over and phase != resumed
+    for defense, phase, train, model_file in phases(recipe, held_out):
+        (is_over,) = workers.any(is_over and phase != resumed)
         if is_over:
             encoder.load_weights(run_dir / model_file)
         else:
@@ -222,6 +265,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, journal: Jou
                     track=track,
                 )
             journal.save_report(phase, reports[defense])
+        workers.wait()
     card = {
         "dataset": data.name,
         "backbone": recipe.backbone,
@@ -249,3 +293,4 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, journal: Jou
     write_json(run_dir / "card.json", card)  # last: it tells that the run is finished
     CONSOLE.print(result_table(card))
     say(f"Card, models, logs and pictures: {run_dir}")
+    workers.part()

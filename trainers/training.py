@@ -1,6 +1,8 @@
 """The two phases of training, each a `fit` with the same callbacks."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -19,6 +21,7 @@ from trainers.keeper import Keeper
 from trainers.recipe import FileRecipe, Recipe
 from trainers.selection import RobustCheckpoint
 from trainers.watch import Watch
+from trainers.workers import Workers
 
 EVALUATION_BATCH = 128
 # The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
@@ -47,8 +50,17 @@ def build_hashing_loss(recipe: Recipe, num_classes: int) -> HashingLoss:
     return HSWD(seed=recipe.seed) if recipe.hashing_loss == "hswd" else pairwise[recipe.hashing_loss]()
 
 
+def phases(recipe: Recipe, held_out: RetrievalData | None) -> Sequence[tuple[str, str, Callable[..., None], str]]:
+    """Return defence, name, function and model file of each phase of a run, in their order."""
+    adversarial = functools.partial(train_adversarially, held_out=held_out)
+    return (
+        ("none", "hashing", pretrain, "hashing.keras"),
+        (recipe.defense, recipe.defense, adversarial, "robust.keras"),
+    )
+
+
 def pretrain(
-    recipe: Recipe, data: RetrievalData, encoder: HashingModel, hashing_loss: HashingLoss, journal: Journal
+    recipe: Recipe, data: RetrievalData, encoder: HashingModel, hashing_loss: HashingLoss, journal: Journal | None
 ) -> None:
     """Train the encoder on the hashing loss alone."""
     with encoder.distribute_strategy.scope():
@@ -65,7 +77,7 @@ def train_adversarially(
     data: RetrievalData,
     encoder: HashingModel,
     hashing_loss: HashingLoss,
-    journal: Journal,
+    journal: Journal | None,
     *,
     held_out: RetrievalData | None = None,
 ) -> None:
@@ -79,8 +91,9 @@ def train_adversarially(
             recipe, data, recipe.learning_rate, recipe.epochs, name=recipe.adversarial_optimizer or recipe.optimizer,
             cuts=ADVERSARIAL_CUTS, weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
         )  # fmt: skip
-    folder = journal.checkpoints
-    select = [] if held_out is None else [RobustCheckpoint(held_out, recipe.epsilon_255, folder, seed=recipe.seed)]
+    select = []
+    if journal is not None and held_out is not None:
+        select = [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
     _fit(recipe, data, training, optimizer, recipe.epochs, journal, recipe.defense, first=select)
 
 
@@ -144,12 +157,12 @@ def _fit(
     training: TrainingModel,
     optimizer: keras.optimizers.Optimizer,
     epochs: int,
-    journal: Journal,
+    journal: Journal | None,
     phase: str,
     *,
     first: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train from where the journal says on.
+    """Train from where the journal says on; of several workers the chief alone has one.
 
     Keras' `fit` begins and ends with whole epochs, and averages the weights whenever it ends; hence this loop.
     """
@@ -165,16 +178,16 @@ def _fit(
         random_crop=isinstance(recipe, FileRecipe) and recipe.random_crop,
     )
     title, seconds_of = ("Hashing training", "pretrain") if phase == "hashing" else (DEFENSES[phase], "adversarial")
-    epoch_steps, every = _steps(recipe, data, 1), recipe.checkpoint_every
+    epoch_steps, every, workers = _steps(recipe, data, 1), recipe.checkpoint_every, Workers(strategy)
     with (
-        journal.timed(seconds_of) as clock,
-        Keeper(journal, training, phase, clock, epoch_steps=epoch_steps, every=every) as keeper,
+        contextlib.nullcontext() if journal is None else journal.timed(seconds_of) as clock,
+        Keeper(journal, training, phase, clock, epoch_steps=epoch_steps, every=every, workers=workers) as keeper,
     ):
         if not keeper.restore():
             training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
         with FitProgress(title, epoch_steps * epochs, keeper.steps) as progress:
-            watch = Watch(journal.run_dir / "logs" / phase)
-            callbacks = keras.callbacks.CallbackList([*first, progress, watch, keeper], model=training)
+            shown = [] if journal is None else [*first, progress, Watch(journal.run_dir / "logs" / phase)]
+            callbacks = keras.callbacks.CallbackList([*shown, keeper], model=training)
             training.make_train_function()
             callbacks.on_train_begin()
             for epoch in range(keeper.epoch, epochs):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.replicas import distribute, share
+from saat_tf.replicas import distribute, share, step_over_workers
 
 
 class TrainingModel(keras.Model):
@@ -53,6 +53,12 @@ class TrainingModel(keras.Model):
         step = tf.function(lambda *batch: strategy.run(fill, batch), reduce_retracing=True)
         for batch in itertools.islice(distribute(dataset, strategy), num_batches):
             step(*batch)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make `train_function`, which does a step on the next batch of an iterator and returns the losses."""
+        super().make_train_function(force)
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            self.train_function = step_over_workers(self.distribute_strategy, self.train_step)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
