@@ -1,4 +1,4 @@
-"""What must be the same when a run goes on: its options and its data."""
+"""Where a run begins or goes on, and what must be the same when it goes on: its options and its data."""
 
 import dataclasses
 import fcntl
@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import versions
 from saat_tf.files import write_whole
-from trainers.console import warn
+from trainers.console import say, warn
 from trainers.files import FileData
 from trainers.journal import Journal
 from trainers.recipe import Recipe
@@ -22,6 +23,41 @@ from trainers.recipe import Recipe
 # Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
 # out.
 RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile")
+
+
+def enter(recipe: Recipe, name: str) -> Path | None:
+    """Return the folder of the run, where it may begin or go on there; None where it is finished.
+
+    Raises:
+        ValueError: it goes on with other options, or nobody says which goes on.
+        OSError: the folder is something else's.
+    """
+    run_dir = new_run_dir(recipe, name)
+    if recipe.resume:
+        if (run_dir / "card.json").is_file():
+            say(f"This run is finished: {run_dir}")
+            return None
+        check_options(recipe, run_dir)
+    return run_dir
+
+
+def new_run_dir(recipe: Recipe, name: str) -> Path:
+    """Return where the run goes.
+
+    Raises:
+        FileExistsError: it exists already and is not to be resumed; a run is never overwritten.
+        ValueError: a run is to be resumed, and it is not said which.
+    """
+    if recipe.resume:
+        if recipe.run_dir is None:
+            raise ValueError("--resume goes on with the run in --run-dir. Received: no --run-dir.")
+        return recipe.run_dir
+    run_dir = recipe.run_dir or Path("runs") / f"{name}-{recipe.bits}bits-{time.strftime('%Y%m%d-%H%M%S')}"
+    if run_dir.exists():
+        raise FileExistsError(
+            f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or go on with it by --resume."
+        )
+    return run_dir
 
 
 def lock(run_dir: Path) -> None:

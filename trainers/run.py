@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from trainers.journal import Journal
 from trainers.keeper import NotFiniteError
 from trainers.meeting import meet
 from trainers.recipe import Recipe
-from trainers.resume import check_options, check_phase, identity, lock, options
+from trainers.resume import check_phase, enter, identity, lock, options
 from trainers.selection import hold_out
 from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
 from trainers.workers import Workers, leave, lost_worker
@@ -61,6 +60,7 @@ OPTION_RANGES = {
     "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
     "limit_train": (lambda value: value is None or value >= 1, "at least 1"),
     "checkpoint_every": (lambda value: value is None or value >= 1, "at least 1"),
+    "worker_timeout": ABOVE_ZERO,
     "seed": (lambda value: 0 <= value < 2**31, "in [0, 2^31)"),
 }
 
@@ -99,22 +99,6 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     if cluster is not None:
         leave(code)
     return code
-
-
-def enter(recipe: Recipe, name: str) -> Path | None:
-    """Return the folder of the run, where it may begin or go on there; None where it is finished.
-
-    Raises:
-        ValueError: it goes on with other options, or nobody says which goes on.
-        OSError: the folder is something else's.
-    """
-    run_dir = new_run_dir(recipe, name)
-    if recipe.resume:
-        if (run_dir / "card.json").is_file():
-            say(f"This run is finished: {run_dir}")
-            return None
-        check_options(recipe, run_dir)
-    return run_dir
 
 
 def train(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
@@ -194,25 +178,6 @@ def check_weights(recipe: Recipe) -> None:
         )
     if recipe.weights and not recipe.weights.is_file():
         raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
-
-
-def new_run_dir(recipe: Recipe, name: str) -> Path:
-    """Return where the run goes.
-
-    Raises:
-        FileExistsError: it exists already and is not to be resumed; a run is never overwritten.
-        ValueError: a run is to be resumed, and it is not said which.
-    """
-    if recipe.resume:
-        if recipe.run_dir is None:
-            raise ValueError("--resume goes on with the run in --run-dir. Received: no --run-dir.")
-        return recipe.run_dir
-    run_dir = recipe.run_dir or Path("runs") / f"{name}-{recipe.bits}bits-{time.strftime('%Y%m%d-%H%M%S')}"
-    if run_dir.exists():
-        raise FileExistsError(
-            f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or go on with it by --resume."
-        )
-    return run_dir
 
 
 def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, journal: Journal) -> None:

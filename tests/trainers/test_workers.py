@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -113,7 +112,6 @@ def test_a_wrong_address_ends_a_worker_within_a_minute_with_the_address(runs):
     right, wrong = free_addresses(2)
     cluster = {"cluster": {"worker": [right, wrong]}, "task": {"type": "worker", "index": 0}}
     environment = {"TF_CONFIG": json.dumps(cluster)}
-    began = time.monotonic()
     process = runs.start("lonely", environment=environment, worker_timeout=1.0)
     process.join(60)
     assert process.exitcode == 2 and "error: 1 of 1 other workers are not there after 1 seconds" in runs.said("lonely")
