@@ -81,14 +81,36 @@ def deal(batches: tf.data.Dataset, count: int, mine: range) -> tf.data.Dataset:
         rows = tf.shape(batch[0], tf.int64)[0]
 
         def part(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            is_small = rows < count
-            start = tf.where(is_small, tf.zeros_like(rows), number * rows // count)
-            stop = tf.where(is_small, rows, (number + 1) * rows // count)
+            start, stop = _cut(rows, count, number, number + 1)
             return tuple(values[start:stop] for values in batch)
 
         return tf.data.Dataset.range(mine.start, mine.stop).map(part)
 
     return batches.flat_map(parts).prefetch(tf.data.AUTOTUNE)
+
+
+def _cut(rows: tf.Tensor, count: int, first: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the rows, from and to, of a batch of `rows` that replicas `first` to before `end` of `count` take."""
+    is_small = rows < count
+    return tf.where(is_small, tf.zeros_like(rows), first * rows // count), tf.where(is_small, rows, end * rows // count)
+
+
+def taken_here(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+    """Return (row, rows) -> whether `distribute` gives that row of a batch of so many to a replica of this machine.
+
+    None where this machine takes every row, as the only one does.
+    """
+    count, resolver = strategy.num_replicas_in_sync, strategy.cluster_resolver
+    if resolver is None:
+        return None
+    local = count // resolver.cluster_spec().num_tasks("worker")
+    mine = range(resolver.task_id * local, (resolver.task_id + 1) * local)
+
+    def is_taken(row: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        start, stop = _cut(rows, count, mine.start, mine.stop)
+        return (start <= row) & (row < stop)
+
+    return is_taken
 
 
 def step_over_workers(

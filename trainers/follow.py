@@ -12,13 +12,13 @@ from trainers.workers import Workers
 def follow(recipe: Recipe, data: RetrievalData, encoder: HashingModel) -> None:
     """Train with the chief and wait where it evaluates and writes: all that `run` does and that takes all workers."""
     workers = Workers(encoder.distribute_strategy)
+    say(f"One of {workers.count} workers: the chief alone evaluates, and writes the run.")
     with encoder.distribute_strategy.scope():
         hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
     data, held_out = hold_out(data, recipe.held_out_queries)
-    for _, phase, train, _ in phases(recipe, held_out):
+    for *_, train, _ in phases(recipe, held_out):
         (is_over,) = workers.any(False)
         if not is_over:
-            say(f"Training with {workers.count - 1} other workers: {phase}. The chief shows how far.")
             train(recipe, data, encoder, hashing_loss, None)
         workers.wait()
     workers.part()

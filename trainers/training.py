@@ -13,7 +13,7 @@ from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, Has
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Refinements
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.training_model import TrainingModel
-from saat_tf.replicas import distribute
+from saat_tf.replicas import distribute, taken_here
 from saat_tf.threat_model import from_255
 from trainers.console import DEFENSES, FitProgress
 from trainers.journal import Journal
@@ -176,6 +176,7 @@ def _fit(
         seed=recipe.seed,
         flip=recipe.flip,
         random_crop=isinstance(recipe, FileRecipe) and recipe.random_crop,
+        needed=taken_here(strategy),
     )
     title, seconds_of = ("Hashing training", "pretrain") if phase == "hashing" else (DEFENSES[phase], "adversarial")
     epoch_steps, every, workers = _steps(recipe, data, 1), recipe.checkpoint_every, Workers(strategy)
@@ -186,8 +187,8 @@ def _fit(
         if not keeper.restore():
             training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
         with FitProgress(title, epoch_steps * epochs, keeper.steps) as progress:
-            shown = [] if journal is None else [*first, progress, Watch(journal.run_dir / "logs" / phase)]
-            callbacks = keras.callbacks.CallbackList([*shown, keeper], model=training)
+            logs = [] if journal is None else [Watch(journal.run_dir / "logs" / phase)]
+            callbacks = keras.callbacks.CallbackList([*first, progress, *logs, keeper], model=training)
             training.make_train_function()
             callbacks.on_train_begin()
             for epoch in range(keeper.epoch, epochs):

@@ -168,7 +168,13 @@ def training_batches(
 
 
 def training_epochs(
-    split: Split, batch_size: int, *, seed: int, flip: bool = False, random_crop: bool = False
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int,
+    flip: bool = False,
+    random_crop: bool = False,
+    needed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Callable[[int, int], tf.data.Dataset]:
     """Batch a split so that any part of any epoch can be had again: for training that goes on where it was cut off.
 
@@ -178,6 +184,8 @@ def training_epochs(
         seed: with the number of the epoch and TensorFlow's global seed it decides order, flips and crops.
         flip: as in `training_batches`.
         random_crop: as in `training_batches`.
+        needed: (row, rows) -> whether this machine trains on that row of a batch of so many, all int64 scalars; the
+            other rows are black, have the first item's index, and cost no reading. By default all are needed.
 
     Returns:
         (epoch, skipped) -> data set of the epoch's batches from number `skipped` on, as in `training_batches`. What is
@@ -193,7 +201,12 @@ def training_epochs(
         >>> rest == [index.numpy().tolist() for _, _, index in batches(3, 0)][1:]
         True
     """
-    examples = _training_examples(split, flip, random_crop)
+
+    def is_needed(place: tf.Tensor) -> tf.Tensor:
+        row = place % batch_size
+        return needed(row, tf.minimum(tf.constant(batch_size, tf.int64), len(split) - place + row))
+
+    examples = _training_examples(split, flip, random_crop, is_needed if needed else None)
 
     def epoch_batches(epoch: int, skipped: int) -> tf.data.Dataset:
         return _batches(split, examples(seed + EPOCH_STRIDE * (epoch + 1), skipped * batch_size), batch_size)
@@ -201,8 +214,13 @@ def training_epochs(
     return epoch_batches
 
 
-def _training_examples(split: Split, flip: bool, random_crop: bool) -> Callable[..., tf.data.Dataset]:
-    """Return (seed, skipped) -> (index, image) of the items of an epoch that is decided by the seed."""
+def _training_examples(
+    split: Split, flip: bool, random_crop: bool, is_needed: Callable[[tf.Tensor], tf.Tensor] | None = None
+) -> Callable[..., tf.data.Dataset]:
+    """Return (seed, skipped) -> (index, image) of the items of an epoch that is decided by the seed.
+
+    Where `is_needed`, of the place in the epoch, is False, there is a black image instead.
+    """
 
     def same(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return of an item what is the same in every epoch."""
@@ -222,19 +240,28 @@ def _training_examples(split: Split, flip: bool, random_crop: bool) -> Callable[
     kept = _map(split.source(split.first, len(split), None), same).cache() if split.cache else None
 
     def examples(seed: Seed, skipped: int = 0) -> tf.data.Dataset:
-        numbers = tf.data.Dataset.range(len(split)).map(
-            lambda place: tf.random.stateless_uniform(
-                (), tf.stack([tf.cast(seed, tf.int64), place]), 0, MAX_NUMBER, tf.int64
-            )
-        )
+        numbers = tf.data.Dataset.range(len(split)).map(lambda place: _number(seed, place))
         if kept is not None:
-            order = kept.shuffle(len(split), seed=seed, reshuffle_each_iteration=False)
-            return _map(tf.data.Dataset.zip(order, numbers).skip(skipped), varied)
-        keys = split.source(split.first, len(split), seed)
-        pairs = tf.data.Dataset.zip(keys, numbers).skip(skipped)
-        return _map(pairs, lambda key, number: varied(same(key), number))
+            items, make = kept.shuffle(len(split), seed=seed, reshuffle_each_iteration=False), varied
+        else:
+            items, make = split.source(split.first, len(split), seed), lambda key, number: varied(same(key), number)
+        pairs = tf.data.Dataset.zip(items, numbers).skip(skipped)
+        return _map(pairs, make) if is_needed is None else _map_needed(pairs, make, is_needed, skipped, split.first)
 
     return examples
+
+
+def _map_needed(
+    pairs: tf.data.Dataset, make: Callable, is_needed: Callable[[tf.Tensor], tf.Tensor], first: int, index: int
+) -> tf.data.Dataset:
+    """Map pairs, the first of which has place `first`; those that are not needed to `index` and a black image."""
+    image = _map(pairs, make).element_spec[1]
+    blank = (tf.constant(index, tf.int64), tf.zeros(image.shape, image.dtype))
+    places = tf.data.Dataset.range(first, MAX_NUMBER)
+    return _map(
+        tf.data.Dataset.zip(pairs, places),
+        lambda pair, place: tf.cond(is_needed(place), lambda: make(*pair), lambda: blank),
+    )
 
 
 def _number(seed: Seed, place: tf.Tensor) -> tf.Tensor:

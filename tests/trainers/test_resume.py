@@ -10,12 +10,14 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks.kill_resume import KILLED, Runs
 from trainers.journal import Journal
 from trainers.keeper import Keeper, NotFiniteError
 from trainers.resume import check_options, identity, lock, options
 from trainers.scenes import ScenesRecipe, load
+from trainers.workers import Workers
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,15 @@ def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
     assert runs.outcome("cut") == runs.outcome("whole")
 
 
+def test_a_run_on_two_devices_that_is_cut_off_goes_on_to_the_same_bits(runs):
+    options = {"devices": ("CPU:0", "CPU:1"), "num_train": 43, "pretrain_epochs": 1, "epochs": 1}
+    assert runs.run("pair", **options) == 0
+    assert runs.run("pair-cut", ("on_train_batch_end", 6 + 4), **options) == KILLED
+    assert position(runs, "pair-cut")[1] == {"phase": "saat", "epoch": 0, "step": 4, "steps": 4}
+    assert runs.run("pair-cut", **options) == 0
+    assert runs.states("pair-cut") == runs.states("pair")
+
+
 def test_a_finished_run_stays_as_it_is(runs):
     before = {path: path.stat().st_mtime_ns for path in (runs.folder / "whole").rglob("*")}
     assert runs.run("whole") == 0
@@ -94,7 +105,8 @@ def test_what_is_no_number_ends_the_training_with_advice_and_is_not_saved(tmp_pa
     state = [keras.Variable([1.0, weight])]
     training = types.SimpleNamespace(training_state=lambda: state, metric_variables=list)
     journal = Journal(tmp_path, {"data": "here"})
-    keeper = Keeper(journal, training, "saat", journal.timed("adversarial"), epoch_steps=3, every=1)
+    clock, alone = journal.timed("adversarial"), Workers(tf.distribute.get_strategy())
+    keeper = Keeper(journal, training, "saat", clock, epoch_steps=3, every=1, workers=alone)
     with journal.timed("adversarial") as keeper.clock, pytest.raises(NotFiniteError, match=message) as ended:
         keeper.on_train_batch_end(0, {"loss": loss})
     assert "lower --learning-rate" in str(ended.value) and not (tmp_path / "checkpoints").exists()

@@ -1,6 +1,7 @@
 """Batches of images, labels and indices: what is in them, and in what order."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from saat_tf.data import (
     write_records,
 )
 from saat_tf.data.decode import decode_image
+from saat_tf.replicas import deal, taken_here
 
 COUNT, SIZE, CLASSES = 11, 8, 3
 
@@ -326,6 +328,27 @@ def test_batches_that_are_skipped_are_not_decoded(arrays):
 
     split = dataclasses.replace(array_split(*arrays), decode=decode)
     assert len(order(epoch(training_epochs(split, 4, seed=0)(1, 2)))) == COUNT - 8 == decoded.numpy()
+
+
+@pytest.mark.parametrize("workers, local", [(2, 1), (3, 1), (2, 2)])  # of the last batch, of 3, four take all
+def test_a_worker_reads_no_rows_but_its_own(split, arrays, workers, local):
+    count, whole = workers * local, training_epochs(split, 4, seed=5, flip=True)
+    jobs = tf.train.ClusterSpec({"worker": [f"host{i}:1" for i in range(workers)]})
+    for worker in range(workers):
+        resolver = types.SimpleNamespace(task_id=worker, cluster_spec=lambda: jobs)
+        needed = taken_here(types.SimpleNamespace(num_replicas_in_sync=count, cluster_resolver=resolver))
+        mine = training_epochs(split, 4, seed=5, flip=True, needed=needed)
+        here = range(worker * local, (worker + 1) * local)
+        parts, expected = epoch(deal(mine(2, 1), count, here)), epoch(deal(whole(2, 1), count, here))
+        for part, same in zip(parts, expected, strict=True):
+            for values, others in zip(part, same, strict=True):
+                np.testing.assert_array_equal(values, others)
+        lit = sum((images.max(axis=(1, 2, 3)) > 0).sum() for images, _, _ in epoch(mine(2, 1)))
+        assert lit == len({index for _, _, indices in expected for index in indices.tolist()})
+
+
+def test_one_machine_reads_all_rows():
+    assert taken_here(tf.distribute.get_strategy()) is None
 
 
 @pytest.mark.parametrize("number, count", [(2, 2), (-1, 2), (0, 0), (0, COUNT + 1)])
