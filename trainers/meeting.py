@@ -1,6 +1,7 @@
 """Before a run over several machines begins: is everybody there, and does everybody mean the same run?"""
 
 import contextlib
+import errno
 import json
 import socket
 import socketserver
@@ -126,30 +127,38 @@ def _read(line: bytes) -> dict:
     return words
 
 
-def _listen(cluster: Cluster, handler: type[socketserver.BaseRequestHandler]) -> socketserver.BaseServer:
+class _Server(socketserver.ThreadingTCPServer):
+    """Listens on IPv4 and, where the machine has it, on IPv6."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, family: socket.AddressFamily, port: int, handler: type[socketserver.BaseRequestHandler]) -> None:
+        self.address_family = family
+        super().__init__(("", port), handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a visitor who is no worker: a port scan, a health check."""
+
+
+def _listen(cluster: Cluster, handler: type[socketserver.BaseRequestHandler]) -> _Server:
     port = int(cluster.addresses[cluster.index].rpartition(":")[2])
-    both = socket.has_dualstack_ipv6()
-
-    class Server(socketserver.ThreadingTCPServer):
-        allow_reuse_address = True
-        daemon_threads = True
-        address_family = socket.AF_INET6 if both else socket.AF_INET
-
-        def server_bind(self) -> None:
-            if both:
-                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            super().server_bind()
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Leave out a visitor who is no worker: a port scan, a health check."""
-
-    try:
-        return Server(("", port), handler)
-    except OSError as error:
-        raise OSError(
-            f"Port {port} of {cluster.name(cluster.index)} cannot be had here: {error.strerror}. Choose another, or "
-            "end what uses it."
-        ) from error
+    for family in (socket.AF_INET6, socket.AF_INET):
+        try:
+            return _Server(family, port, handler)
+        except OSError as error:
+            fault = error
+            if error.errno == errno.EADDRINUSE:
+                break
+    raise OSError(
+        f"Port {port} of {cluster.name(cluster.index)} cannot be had here: {fault.strerror}. Choose another, or end "
+        "what uses it."
+    ) from fault
 
 
 def _missing(

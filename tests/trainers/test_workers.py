@@ -11,9 +11,9 @@ from tests.trainers.addresses import free_addresses, is_free
 from trainers.cluster import FIRST_PORT, JOBS, PORTS_A_JOB
 from trainers.scenes import ScenesRecipe
 
-# 43 images in batches of 8: the last has 3, of which one worker takes 1 and the other 2. A checkpoint every 2 steps.
+# 43 images, and 4 held out, in batches of 8: the last has 3, of which one worker takes 1 and the other 2. A checkpoint every 2 steps.
 OPTIONS = {
-    "num_train": 43, "hashing_loss": "dph", "optimizer": "sgd", "pretrain_learning_rate": 0.05, "learning_rate": 0.05,
+    "num_train": 47, "held_out_queries": 4, "hashing_loss": "dph", "optimizer": "sgd", "pretrain_learning_rate": 0.05, "learning_rate": 0.05,
     "epochs": 1, "worker_timeout": 100.0,
 }  # fmt: skip
 METRICS = {"hashing": 2, "saat": 8}  # a sum and a count for each loss: the last arrays of a checkpoint
