@@ -86,7 +86,7 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
     try:
-        code = 0 if run_dir is None else train(recipe, load, run_dir, cluster)
+        code = 0 if run_dir is None else start(recipe, load, run_dir, cluster)
     except tf.errors.OpError as error:
         gone = lost_worker(error, cluster)
         if gone is None:
@@ -101,7 +101,7 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     return code
 
 
-def train(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
+def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
     """Do the run in its folder, alone or as one of the workers of a cluster; return the exit code."""
     go_on = f"the same command with --resume --run-dir {run_dir}"
     try:

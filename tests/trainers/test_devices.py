@@ -5,6 +5,7 @@ import types
 import pytest
 import tensorflow as tf
 
+from trainers.cluster import Cluster
 from trainers.devices import build_strategy, check_replicas
 from trainers.scenes import ScenesRecipe
 
@@ -21,6 +22,11 @@ def test_devices_that_there_are_not_are_refused_by_name(devices, message):
     tf.constant(0)  # TensorFlow runs, and its devices are settled
     with pytest.raises(ValueError, match=message):
         build_strategy(devices)
+
+
+def test_devices_are_not_chosen_for_several_workers():
+    with pytest.raises(ValueError, match=r"--devices is for one machine.*Received: GPU:0.*CUDA_VISIBLE_DEVICES"):
+        build_strategy(("GPU:0",), Cluster(("a:1", "b:1"), 0))
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="the default on a machine without a GPU")

@@ -5,11 +5,13 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks.kill_resume import KILLED, Runs
 from tests.trainers.addresses import free_addresses, is_free
-from trainers.cluster import FIRST_PORT, JOBS, PORTS_A_JOB
+from trainers.cluster import FIRST_PORT, JOBS, PORTS_A_JOB, Cluster
 from trainers.scenes import ScenesRecipe
+from trainers.workers import Workers, lost_worker
 
 # 43 images, and 4 held out, in batches of 8: the last has 3, of which one worker takes 1 and the other 2. Checkpoints
 # every 2 steps.
@@ -120,3 +122,53 @@ def test_a_wrong_address_ends_a_worker_within_a_minute_with_the_address(runs):
     assert process.exitcode == 2 and "error: 1 of 1 other workers are not there after 1 seconds" in runs.said("lonely")
     assert f"worker 1 at {wrong} cannot be reached" in runs.said("lonely") and not (runs.folder / "lonely").exists()
     assert ScenesRecipe().worker_timeout <= 45  # and some seconds for Python to start
+
+
+@pytest.fixture
+def chief():
+    """The chief of two, of whom the other adds nothing."""
+    workers = Workers(tf.distribute.get_strategy())
+    workers.count, workers._added = 2, lambda mine: np.asarray(mine, np.float32)
+    return workers
+
+
+def test_what_the_chief_sends_arrives_bit_for_bit(chief):
+    arrays = [
+        np.array([np.nan, -0.0, np.inf, 1e-45, 1 / 3], np.float32),
+        np.array([[-1, 2**62 + 1]], np.int64),
+        np.array([True, False, True]),
+        np.array(7, np.uint32),
+    ]
+    for sent, came in zip(arrays, chief.from_chief(arrays), strict=True):
+        assert (came.dtype, came.shape, came.tobytes()) == (sent.dtype, sent.shape, sent.tobytes())
+    chief.is_chief = False
+    assert not any(came.any() for came in chief.from_chief(arrays))
+
+
+def test_flags_and_data_are_compared(chief):
+    assert chief.any(True, False) == [True, False]
+    chief.check_same("00ff")
+    chief.is_chief = False  # and the chief's data has the digest 0000
+    chief.check_same("0000")
+    with pytest.raises(ValueError, match=r"same data.*Received here: SHA-256 00ff, at the chief 0000"):
+        chief.check_same("00ff")
+
+
+@pytest.mark.parametrize(
+    "kind, text, expected",
+    [
+        (
+            tf.errors.UnavailableError,
+            "Graph execution error:\nCollective ops is aborted by: Socket closed\nfrom /job:worker/replica:0/task:1",
+            "worker 1 at b:1 is gone (Socket closed). Its messages tell why",
+        ),
+        (tf.errors.UnavailableError, "Connection reset, /job:worker/task:1", "worker 1 at b:1 is gone. Its messages"),
+        (tf.errors.InternalError, "Collective ops is aborted by: timeout", "another worker is gone (timeout)"),
+        (tf.errors.InternalError, "a kernel failed on /job:worker/task:0", None),
+        (tf.errors.ResourceExhaustedError, "out of memory at /job:worker/task:1", None),
+    ],
+)
+def test_a_worker_that_is_gone_is_told_from_other_errors(kind, text, expected):
+    found = lost_worker(kind(None, None, text), Cluster(("a:1", "b:1"), 0))
+    assert found is None if expected is None else found.startswith(expected)
+    assert lost_worker(kind(None, None, text), None) is None
