@@ -36,20 +36,20 @@ def study_table(content: dict, results: Sequence[Result]) -> rich.table.Table:
         title=f"MAP of {content['queries']}, {content['dataset']}, {content['code_length']} bits, attack of "
         f"{content['epsilon_255']:g}/255",
         caption="* Pareto-optimal: no trial is better in one MAP and as good in the other. ± is half of the 95% "
-        "interval of the robust MAP.",
+        "interval of the robust MAP. study.csv has all digits.",
         box=rich.box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         show_edge=False,
     )
-    table.add_column("trial")
+    table.add_column("trial", no_wrap=True)
     for column in (*(SHORT.get(name, name) for name in names), *epochs, "clean", "robust", "±", "s"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("status", overflow="fold")
     for result in results:
-        status = "best" if result is best else result.status
+        status = "best" if result is best else "done" if result.status == COMPLETED else result.status
         table.add_row(
             f"{result.trial}{' *' if result.pareto else ''}",
-            *(f"{result.values[name]:.3g}" for name in names),
+            *(f"{result.values[name]:.2g}" for name in names),
             *("-" if result.epochs is None else str(result.epochs) for _ in epochs),
             *_maps(result.clean, result.robust, result.robust_interval),
             "-" if result.seconds is None else f"{result.seconds:.0f}",
