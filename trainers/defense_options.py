@@ -73,9 +73,14 @@ def read_command_line(kind: type[Options], arguments: Sequence[str] | None = Non
         kind: the trainer's recipe.
         arguments: instead of those of the process.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", nargs="?", default="paper")
-    name = first.parse_known_args(arguments)[0].recipe
+    name = asked_recipe(arguments)
     # An unknown name is tyro's to refuse, with the names there are.
     default = named_recipe(kind, name) if name in RECIPES else None
     return tyro.cli(kind, args=arguments, default=default)
+
+
+def asked_recipe(arguments: Sequence[str] | None = None) -> str:
+    """Return what the command line gives for --recipe, whether or not there is such a set."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", nargs="?", default="paper")
+    return first.parse_known_args(arguments)[0].recipe

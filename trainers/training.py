@@ -80,10 +80,12 @@ def train_adversarially(
     journal: Journal | None,
     *,
     held_out: RetrievalData | None = None,
+    until: int | None = None,
 ) -> None:
     """Train the encoder on by the recipe's defence; the hashing loss goes on from what it learnt in pre-training.
 
-    Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it.
+    Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
+    ends the training after that many of the recipe's epochs, from where it can go on as if it had never ended.
     """
     with encoder.distribute_strategy.scope():
         training = build_defense(recipe, encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
@@ -94,7 +96,7 @@ def train_adversarially(
     select = []
     if journal is not None and held_out is not None:
         select = [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
-    _fit(recipe, data, training, optimizer, recipe.epochs, journal, recipe.defense, first=select)
+    _fit(recipe, data, training, optimizer, until or recipe.epochs, journal, recipe.defense, first=select)
 
 
 def build_defense(
