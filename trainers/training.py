@@ -30,7 +30,7 @@ DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
 
 def build_encoder(recipe: Recipe) -> HashingModel:
     """Build the encoder, with the backbone's weights where the recipe asks for them."""
-    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size)
+    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size, precision=recipe.precision)
     if recipe.pretrained:
         load_pretrained_weights(encoder.backbone, recipe.backbone)
     if recipe.weights is not None:
@@ -156,7 +156,7 @@ def _fit(
     strategy = training.distribute_strategy
     with strategy.scope():
         training.compile(optimizer=optimizer)
-        optimizer.build(training.trainable_variables)
+        training.optimizer.build(training.trainable_variables)
     batches = training_epochs(
         data.train,
         recipe.batch_size,
@@ -184,5 +184,5 @@ def _fit(
                 for step in range(keeper.step, epoch_steps):
                     callbacks.on_train_batch_end(step, training.train_function(iterator))
                 callbacks.on_epoch_end(epoch, {name: float(v) for name, v in training.get_metrics_result().items()})
-            optimizer.finalize_variable_values(training.trainable_weights)
+            training.optimizer.finalize_variable_values(training.trainable_weights)
             callbacks.on_train_end()

@@ -10,6 +10,7 @@ from saat_tf.attacks import Attack, GradientAttack, StepRule
 from saat_tf.attacks.attack import Encoder
 from saat_tf.attacks.objectives import Goal
 from saat_tf.attacks.rules import State, View
+from saat_tf.attacks.slopes import gain_and_slopes
 from saat_tf.codes import pack_codes
 from saat_tf.data import RetrievalData, evaluation_batches
 from saat_tf.evaluation import checks, map_checks
@@ -83,10 +84,7 @@ def run_model_checks(
 
 
 def _gradients(attack: GradientAttack, relax: Callable, images: tf.Tensor, goal: Goal, alpha: float) -> tf.Tensor:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        gain = attack.pgd.objective(relax(images, alpha), goal)
-    return tape.gradient(gain, images)
+    return gain_and_slopes(lambda x: relax(x, alpha), attack.pgd.objective, images, goal)[1]
 
 
 def _course(attack: GradientAttack, relax: Callable, images: tf.Tensor, goal: Goal, seed: tf.Tensor) -> tf.Tensor:
