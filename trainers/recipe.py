@@ -93,6 +93,16 @@ class Recipe(DefenseOptions):
     """k of MAP@k."""
     limit_train: int | None = None
     """Use the first so many training images only."""
+    watch_queries: int = 32
+    """Attack this many fixed images by ten steps after each adversarial epoch, for TensorBoard and --on-collapse: of
+    those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
+    training on 50 images does, 1% of an epoch of 5,000. 0: watch none."""
+    on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
+    """What to do where, for two epochs, the watched images' robust MAP is below half of its best and their clean MAP no
+    lower than then (catastrophic overfitting): stop with advice; rollback to the most robust epoch's weights and go on
+    with twice the --num-steps, three times at most; or ignore it."""
+    profile: bool = False
+    """Trace five steps of each phase for TensorBoard's profiler, into the run's logs."""
     seed: int = 0
     """Seed of weights, order, random starts and drawn data."""
 

@@ -12,10 +12,12 @@ from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Ref
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import distribute
-from saat_tf.threat_model import from_255
+from saat_tf.threat_model import ThreatModel, from_255
+from trainers.collapse import CollapseWatch
 from trainers.console import DEFENSES, FitProgress
 from trainers.journal import Journal
 from trainers.keeper import Keeper
+from trainers.probe import Probe
 from trainers.recipe import FileRecipe, Recipe
 from trainers.selection import RobustCheckpoint
 from trainers.watch import Watch
@@ -81,7 +83,19 @@ def train_adversarially(
         )  # fmt: skip
     folder = journal.checkpoints
     select = [] if held_out is None else [RobustCheckpoint(held_out, recipe.epsilon_255, folder, seed=recipe.seed)]
-    _fit(recipe, data, training, optimizer, recipe.epochs, journal, recipe.defense, first=select)
+    probe = build_probe(recipe, data, held_out)
+    _fit(recipe, data, training, optimizer, recipe.epochs, journal, recipe.defense, first=select, probe=probe)
+
+
+def build_probe(recipe: Recipe, data: RetrievalData, held_out: RetrievalData | None) -> Probe | None:
+    """Build what is attacked after each epoch: the first held-out images, else the last training images."""
+    if not recipe.watch_queries:
+        return None
+    split = data.train if held_out is None else held_out.test
+    first = max(0, len(split) - recipe.watch_queries) if held_out is None else 0
+    chosen = range(first, min(len(split), first + recipe.watch_queries))
+    ball = ThreatModel.from_255(recipe.epsilon_255)
+    return Probe(split, chosen, data.train.labels, ball, seed=recipe.seed)
 
 
 def build_defense(
@@ -148,6 +162,7 @@ def _fit(
     phase: str,
     *,
     first: Sequence[keras.callbacks.Callback] = (),
+    probe: Probe | None = None,
 ) -> None:
     """Train from where the journal says on.
 
@@ -173,8 +188,10 @@ def _fit(
         if not keeper.restore():
             training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
         with FitProgress(title, epoch_steps * epochs, keeper.steps) as progress:
-            watch = Watch(journal.run_dir / "logs" / phase)
-            callbacks = keras.callbacks.CallbackList([*first, progress, watch, keeper], model=training)
+            watch = Watch(journal.run_dir / "logs" / phase, probe, profile=recipe.profile)
+            is_judged = probe is not None and recipe.on_collapse != "ignore"
+            judge = [CollapseWatch(recipe.on_collapse, journal.checkpoints, keeper.epoch)] if is_judged else []
+            callbacks = keras.callbacks.CallbackList([*first, watch, progress, *judge, keeper], model=training)
             training.make_train_function()
             callbacks.on_train_begin()
             for epoch in range(keeper.epoch, epochs):
