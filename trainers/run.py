@@ -27,6 +27,7 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.cluster import Cluster, find_cluster
+from trainers.collapse import CollapseError
 from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
 from trainers.devices import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.files import FileData
@@ -54,7 +55,7 @@ OPTION_RANGES = {
     **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
     **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
-    "held_out_queries": (lambda value: value >= 0, "at least 0"),
+    **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
     "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
     "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
@@ -131,7 +132,7 @@ def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, clus
     except KeyboardInterrupt:
         print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
         return INTERRUPTED
-    except NotFiniteError as error:
+    except (CollapseError, NotFiniteError) as error:
         print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
         return FAILED
     except OSError as error:

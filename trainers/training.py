@@ -14,10 +14,12 @@ from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Ref
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import distribute, taken_here
-from saat_tf.threat_model import from_255
+from saat_tf.threat_model import ThreatModel, from_255
+from trainers.collapse import CollapseWatch
 from trainers.console import DEFENSES, FitProgress
 from trainers.journal import Journal
 from trainers.keeper import Keeper
+from trainers.probe import Probe
 from trainers.recipe import FileRecipe, Recipe
 from trainers.selection import RobustCheckpoint
 from trainers.watch import Watch
@@ -33,7 +35,7 @@ DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
 
 def build_encoder(recipe: Recipe) -> HashingModel:
     """Build the encoder, with the backbone's weights where the recipe asks for them."""
-    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size)
+    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size, precision=recipe.precision)
     if recipe.pretrained:
         load_pretrained_weights(encoder.backbone, recipe.backbone)
     if recipe.weights is not None:
@@ -96,7 +98,21 @@ def train_adversarially(
     select = []
     if journal is not None and held_out is not None:
         select = [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
-    _fit(recipe, data, training, optimizer, until or recipe.epochs, journal, recipe.defense, first=select)
+    _fit(
+        recipe, data, training, optimizer, until or recipe.epochs, journal, recipe.defense, first=select,
+        probe=build_probe(recipe, data, held_out),
+    )  # fmt: skip
+
+
+def build_probe(recipe: Recipe, data: RetrievalData, held_out: RetrievalData | None) -> Probe | None:
+    """Build what is attacked after each epoch: the first held-out images, else the last training images."""
+    if not recipe.watch_queries:
+        return None
+    split = data.train if held_out is None else held_out.test
+    first = max(0, len(split) - recipe.watch_queries) if held_out is None else 0
+    chosen = range(first, min(len(split), first + recipe.watch_queries))
+    ball = ThreatModel.from_255(recipe.epsilon_255)
+    return Probe(split, chosen, data.train.labels, ball, seed=recipe.seed)
 
 
 def build_defense(
@@ -163,6 +179,7 @@ def _fit(
     phase: str,
     *,
     first: Sequence[keras.callbacks.Callback] = (),
+    probe: Probe | None = None,
 ) -> None:
     """Train from where the journal says on; of several workers the chief alone has one.
 
@@ -171,7 +188,7 @@ def _fit(
     strategy = training.distribute_strategy
     with strategy.scope():
         training.compile(optimizer=optimizer)
-        optimizer.build(training.trainable_variables)
+        training.optimizer.build(training.trainable_variables)
     batches = training_epochs(
         data.train,
         recipe.batch_size,
@@ -189,8 +206,8 @@ def _fit(
         if not keeper.restore():
             training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
         with FitProgress(title, epoch_steps * epochs, keeper.steps) as progress:
-            logs = [] if journal is None else [Watch(journal.run_dir / "logs" / phase)]
-            callbacks = keras.callbacks.CallbackList([*first, progress, *logs, keeper], model=training)
+            shown = [progress] if journal is None else _watched(recipe, journal, phase, progress, probe, keeper.epoch)
+            callbacks = keras.callbacks.CallbackList([*first, *shown, keeper], model=training)
             training.make_train_function()
             callbacks.on_train_begin()
             for epoch in range(keeper.epoch, epochs):
@@ -200,5 +217,15 @@ def _fit(
                 for step in range(keeper.step, epoch_steps):
                     callbacks.on_train_batch_end(step, training.train_function(iterator))
                 callbacks.on_epoch_end(epoch, {name: float(v) for name, v in training.get_metrics_result().items()})
-            optimizer.finalize_variable_values(training.trainable_weights)
+            training.optimizer.finalize_variable_values(training.trainable_weights)
             callbacks.on_train_end()
+
+
+def _watched(
+    recipe: Recipe, journal: Journal, phase: str, progress: FitProgress, probe: Probe | None, epoch: int
+) -> list[keras.callbacks.Callback]:
+    """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""
+    watch = Watch(journal.run_dir / "logs" / phase, probe, profile=recipe.profile)
+    is_judged = probe is not None and recipe.on_collapse != "ignore"
+    judge = [CollapseWatch(recipe.on_collapse, journal.checkpoints, epoch)] if is_judged else []
+    return [watch, progress, *judge]

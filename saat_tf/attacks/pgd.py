@@ -8,6 +8,7 @@ import tensorflow as tf
 from saat_tf.attacks.objectives import Goal, Objective
 from saat_tf.attacks.rules import State, StepRule, Transform, View
 from saat_tf.attacks.schedules import constant_alphas
+from saat_tf.attacks.slopes import gain_and_slopes
 from saat_tf.replicas import several
 from saat_tf.threat_model import ThreatModel
 
@@ -113,11 +114,9 @@ class PGD:
         goal: Goal,
         alpha: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(adversarial_images)
-            relaxed_codes = tf.cast(relax(transform(adversarial_images), alpha), tf.float32)
-            gain = self.objective(relaxed_codes, goal)
-            if self.pixel_weight:
-                difference = tf.square(adversarial_images - images)
-                gain -= self.pixel_weight * tf.reduce_mean(difference, axis=(1, 2, 3))
-        return gain, tape.gradient(gain, adversarial_images)
+        gain, slopes = gain_and_slopes(lambda x: relax(transform(x), alpha), self.objective, adversarial_images, goal)
+        if self.pixel_weight:
+            difference = adversarial_images - images
+            gain -= self.pixel_weight * tf.reduce_mean(tf.square(difference), axis=(1, 2, 3))
+            slopes -= 2.0 * self.pixel_weight * difference / tf.cast(tf.size(difference[0]), tf.float32)
+        return gain, slopes

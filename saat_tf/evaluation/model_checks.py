@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import Attack, GradientAttack, StepRule
+from saat_tf.attacks import Attack, GradientAttack
 from saat_tf.attacks.attack import Encoder
+from saat_tf.attacks.course import course
 from saat_tf.attacks.objectives import Goal
-from saat_tf.attacks.rules import State, View
+from saat_tf.attacks.slopes import gain_and_slopes
 from saat_tf.codes import pack_codes
 from saat_tf.data import RetrievalData, evaluation_batches
 from saat_tf.evaluation import checks, map_checks
@@ -83,37 +84,14 @@ def run_model_checks(
 
 
 def _gradients(attack: GradientAttack, relax: Callable, images: tf.Tensor, goal: Goal, alpha: float) -> tf.Tensor:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        gain = attack.pgd.objective(relax(images, alpha), goal)
-    return tape.gradient(gain, images)
+    return gain_and_slopes(lambda x: relax(x, alpha), attack.pgd.objective, images, goal)[1]
 
 
 def _course(attack: GradientAttack, relax: Callable, images: tf.Tensor, goal: Goal, seed: tf.Tensor) -> tf.Tensor:
     """Return the attack's score at alpha 1 before each step and after the last: float32 (steps + 1, B)."""
-    rule = _Course(attack.pgd.rule, lambda x: attack.score(relax(x, 1.0), goal), attack.pgd.num_steps)
-    return tf.function(lambda: dataclasses.replace(attack.pgd, rule=rule)(relax, images, goal, seed))()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Course(StepRule):
-    """Step as `rule` does, and return the score along the way in place of images."""
-
-    rule: StepRule
-    score: Callable[[tf.Tensor], tf.Tensor]
-    num_steps: int
-
-    def start(self, images: tf.Tensor) -> State:
-        return {"rule": self.rule.start(images), "scores": tf.zeros((self.num_steps, images.shape[0]))}
-
-    def step(self, view: View, images: tf.Tensor, state: State, t: tf.Tensor) -> tuple[tf.Tensor, State]:
-        scores = tf.tensor_scatter_nd_update(state["scores"], [[t]], self.score(images)[None])
-        images, inner = self.rule.step(view, images, state["rule"], t)
-        return images, {"rule": inner, "scores": scores}
-
-    def finish(self, images: tf.Tensor, state: State) -> tf.Tensor:
-        last = self.score(self.rule.finish(images, state["rule"]))
-        return tf.concat([state["scores"], last[None]], axis=0)
+    return tf.function(
+        lambda: course(attack.pgd, lambda x: attack.score(relax(x, 1.0), goal), relax, images, goal, seed)
+    )()
 
 
 def check_scores(scores: DefenseScores, chance: float, *, defended: bool) -> list[Finding]:

@@ -30,7 +30,7 @@ class HashHead(keras.layers.Layer):
         if code_length < 1:
             raise ValueError(f"`code_length` must be at least 1 bit. Received: {code_length}.")
         self.code_length = code_length
-        self.projection = keras.layers.Dense(code_length, name="projection")
+        self.projection = keras.layers.Dense(code_length, name="projection", dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
         """Create W (F, K) and b (K,)."""

@@ -119,8 +119,11 @@ class AdversarialTraining(TrainingModel):
         with tf.GradientTape() as tape:
             loss = self.adversarial_loss(self.encoder(adversarial_images, training=True), labels)
         _assign(state, state_before)
-        for kernel, gradient in zip(kernels, tape.gradient(loss, kernels), strict=True):
-            kernel.assign_add(gamma * tf.norm(kernel) * tf.math.divide_no_nan(gradient, tf.norm(gradient)))
+        slope = self.optimizer.scale_loss(tf.ones_like(loss))
+        for kernel, gradient in zip(kernels, tape.gradient(loss, kernels, output_gradients=slope), strict=True):
+            direction = tf.math.divide_no_nan(gradient, tf.norm(gradient))
+            # A scaled slope may overflow in half precision: then the kernel stays where it is.
+            kernel.assign_add(gamma * tf.norm(kernel) * tf.where(tf.math.is_finite(direction), direction, 0.0))
         yield
         _assign(kernels, before)
 

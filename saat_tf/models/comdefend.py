@@ -122,7 +122,8 @@ class PurifiedModel(HashingModel):
     @classmethod
     def from_parts(cls, purifier: Purifier, encoder: HashingModel) -> "PurifiedModel":
         """Put a copy of `purifier` in front of a copy of `encoder`."""
-        model = cls(encoder.backbone_name, encoder.code_length, encoder.image_size, purifier.noise_std)
+        size, precision = encoder.image_size, encoder.precision
+        model = cls(encoder.backbone_name, encoder.code_length, size, purifier.noise_std, precision=precision)
         for copy, part in (
             (model.purifier, purifier),
             (model.backbone, encoder.backbone),

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.backbones import backbone_spec
+from saat_tf.backbones.precision import Precision, layers_of
 from saat_tf.codes import pack_codes
 from saat_tf.layers import HashHead, PixelNormalization
 
@@ -19,12 +20,14 @@ class HashingModel(keras.Model):
         backbone: a name in `saat_tf.backbones.BACKBONES`.
         code_length: K, the number of bits.
         image_size: side of the square input in pixels.
+        precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
+            weights of 32. Pixels, their normalisation, features and all behind them are float32.
 
     Returns:
         Called on images float32 (B, S, S, 3): relaxed codes, float32 (B, K) in [-1, 1].
 
     Raises:
-        ValueError: unknown backbone, or an image size or code length that cannot be.
+        ValueError: unknown backbone or precision, or an image size or code length that cannot be.
 
     Example:
         >>> model = HashingModel("small_cnn", code_length=16, image_size=32)
@@ -32,17 +35,28 @@ class HashingModel(keras.Model):
         TensorShape([2, 2])
     """
 
-    def __init__(self, backbone: str, code_length: int, image_size: int, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        backbone: str,
+        code_length: int,
+        image_size: int,
+        *,
+        precision: Precision = "float32",
+        **kwargs,
+    ) -> None:
+        # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.backbone_name = backbone
         self.code_length = code_length
         self.image_size = image_size
+        self.precision = precision
         spec = backbone_spec(backbone)
         self.pixel_normalization = PixelNormalization(
-            spec.mean, spec.std, spec.channel_order, name="pixel_normalization"
+            spec.mean, spec.std, spec.channel_order, name="pixel_normalization", dtype="float32"
         )
-        self.backbone = spec.build(image_size)
-        self.hash_head = HashHead(code_length, name="hash_head")
+        with layers_of(precision):
+            self.backbone = spec.build(image_size)
+        self.hash_head = HashHead(code_length, name="hash_head", dtype="float32")
         self.hash_head.build(self.backbone.output_shape)
         self.built = True
 
@@ -74,7 +88,14 @@ class HashingModel(keras.Model):
         return pack_codes(self.logits(images))
 
     def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        return self.backbone(self.pixel_normalization(images), training=training)
+        features = self.backbone(self.pixel_normalization(images), training=training)
+        return tf.cast(features, tf.float32)
+
+    def with_precision(self, precision: Precision) -> "HashingModel":
+        """Return a copy with the same weights whose backbone computes in another precision."""
+        copy = type(self).from_config({**self.get_config(), "precision": precision})
+        copy.set_weights(self.get_weights())
+        return copy
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -83,4 +104,5 @@ class HashingModel(keras.Model):
             "backbone": self.backbone_name,
             "code_length": self.code_length,
             "image_size": self.image_size,
+            "precision": self.precision,
         }

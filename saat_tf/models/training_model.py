@@ -8,7 +8,7 @@ import tensorflow as tf
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.replicas import distribute, share, step_over_workers
+from saat_tf.replicas import distribute, finite_in_all_or_none, share, step_over_workers
 
 
 class TrainingModel(keras.Model):
@@ -37,6 +37,16 @@ class TrainingModel(keras.Model):
         self.hashing_loss = hashing_loss
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in self.LOSSES}
         self.built = True
+
+    def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
+        """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
+
+        Keras does that by the policy of the model, which here is that of the encoder's backbone alone.
+        """
+        super().compile(optimizer=optimizer, **options)
+        is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if self.encoder.precision == "mixed_float16" and not is_scaled:
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the encoder's relaxed codes (B, K)."""
@@ -93,7 +103,10 @@ class TrainingModel(keras.Model):
         """
         slope = self.optimizer.scale_loss(share(images))
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables, output_gradients=slope), variables)
+        gradients = tape.gradient(loss, variables, output_gradients=slope)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = finite_in_all_or_none(gradients)
+        self.optimizer.apply(gradients, variables)
         self.hashing_loss.advance()
 
     def report(self, images: tf.Tensor, **losses: tf.Tensor) -> dict[str, tf.Tensor]:

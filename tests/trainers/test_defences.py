@@ -91,7 +91,7 @@ class Recorder(keras.callbacks.Callback):
 
     steps, epochs = [], []
 
-    def __init__(self, path):
+    def __init__(self, path, probe, *, profile):
         super().__init__()
         Recorder.steps, Recorder.epochs = [], []
 
@@ -105,7 +105,7 @@ class Recorder(keras.callbacks.Callback):
 def trained(tmp_path, monkeypatch, **options):
     monkeypatch.setattr(training, "Watch", Recorder)
     (tmp_path / "checkpoints").mkdir()
-    recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, **options})
+    recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, "watch_queries": 0, **options})
     keras.utils.set_random_seed(0)
     data, held_out = selection.hold_out(scenes.load(recipe), recipe.held_out_queries)
     encoder, journal = build_encoder(recipe), Journal(tmp_path, {"data": "scenes"})

@@ -14,17 +14,17 @@ from saat_tf.data import array_split, draw_scenes, evaluation_batches, training_
 from saat_tf.layers import CodeBank  # noqa: E402
 from saat_tf.losses import DPH, HashNet  # noqa: E402
 from saat_tf.models import SAAT, HashingModel, HashingTraining  # noqa: E402
-from saat_tf.replicas import distribute  # noqa: E402
+from saat_tf.replicas import distribute, finite_in_all_or_none  # noqa: E402
 from trainers.devices import synchronize_batch_norm  # noqa: E402
 
 BITS, BATCH, STEPS = 16, 8, 5
 
 
-def train(build, strategy, split):
+def train(build, strategy, split, precision="float32"):
     """Return the model after five steps, and its losses over them."""
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        encoder = HashingModel("small_cnn", BITS, 16)
+        encoder = HashingModel("small_cnn", BITS, 16, precision=precision)
         training = build(encoder, CodeBank.from_labels(split.labels, BITS))
         training.compile(keras.optimizers.SGD(0.05, momentum=0.9))
         training.optimizer.build(training.trainable_variables)
@@ -79,9 +79,34 @@ def hashing(encoder, bank):
     return HashingTraining(encoder, bank, HashNet())
 
 
+def one_overflow_skips_the_step_in_all(strategy):
+    """Check that replicas in half precision train alike, and that they skip a step where the second one overflows."""
+    scenes = draw_scenes(16, image_size=16, seed=3)
+    split = array_split(scenes.images, scenes.labels)
+    training, _, losses = train(hashing, strategy, split, "mixed_float16")
+    _, _, alone = train(hashing, tf.distribute.get_strategy(), split, "mixed_float16")
+    np.testing.assert_allclose([*losses.values()], [*alone.values()], rtol=2e-2)
+    optimizer, variables = training.optimizer, training.trainable_variables
+    assert int(optimizer.step_counter.numpy()) == STEPS
+
+    def apply(fault):
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        faults = tf.where(tf.equal(number, 1), fault, 1.0)
+        optimizer.apply(finite_in_all_or_none([faults * tf.ones_like(v) for v in variables]), variables)
+
+    step = tf.function(lambda fault: strategy.run(apply, (fault,)))
+    before, scale = variables[0].numpy(), float(optimizer.dynamic_scale.numpy())
+    step(tf.constant(np.inf))
+    np.testing.assert_array_equal(variables[0].numpy(), before)
+    assert float(optimizer.dynamic_scale.numpy()) == scale / 2
+    step(tf.constant(1.0))
+    assert (variables[0].numpy() != before).all()
+
+
 count = int(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 if count == 2:
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
+    one_overflow_skips_the_step_in_all(strategy)
 else:
     compare(hashing, 11, strategy)  # batches of 8 and 3, the latter smaller than the number of replicas
