@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint figures tables clean
+.PHONY: demo test lint figures tables refinements clean
 
 demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
@@ -26,6 +26,9 @@ figures: $(READY)  ## measure the figures that README states, one after the othe
 
 tables: $(READY)  ## make the paper's tables on Corel-5K and docs/results.md: DATA=folder, goes on where it stopped
 	$(BIN)/python -m benchmarks.tables --data-dir $(DATA) $(TABLES_OPTIONS)
+
+refinements: $(READY)  ## what each refinement of adversarial training gives on Corel-5K: DATA=folder, goes on where it stopped
+	$(BIN)/python -m benchmarks.refinements --data-dir $(DATA)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

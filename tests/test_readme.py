@@ -21,6 +21,7 @@ from trainers.comdefend import ComDefendOptions
 from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions
 from trainers.scenes import ScenesRecipe
+from trainers.sweep import read_command_line
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +62,9 @@ def test_each_command_is_one_that_exists(command):
     assert (python, flag) == (".venv/bin/python", "-m")
     if module.startswith("benchmarks."):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file() and not options
+        return
+    if module == "trainers.sweep":
+        assert isinstance(read_command_line(options)[1], ScenesRecipe)
         return
     parsed = tyro.cli(OPTIONS[module], args=[option for option in options if option != "--help"])
     kinds = typing.get_args(OPTIONS[module]) or (OPTIONS[module],)

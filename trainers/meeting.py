@@ -17,6 +17,12 @@ from trainers.resume import changed_options
 OWN_OPTIONS = ("data_dir", "cache_dir", "lists", "weights")
 ANSWER_SECONDS, PAUSE_SECONDS = 5.0, 0.2
 LONGEST_LINE = 1 << 20
+# The name by which others know a machine need not be one that it knows itself; loopback is the same for all.
+EVERYWHERE = ((socket.AF_INET6, ""), (socket.AF_INET, ""))
+LOOPBACK = {
+    **dict.fromkeys(("localhost", "127.0.0.1"), ((socket.AF_INET, "127.0.0.1"),)),
+    "[::1]": ((socket.AF_INET6, "::1"),),
+}
 
 
 def meet(cluster: Cluster | None, options: Mapping, enter: Callable[[], Path | None], patience: float) -> Path | None:
@@ -128,14 +134,16 @@ def _read(line: bytes) -> dict:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """Listens on IPv4 and, where the machine has it, on IPv6."""
+    """Listens at a host, or where that is "" at every address of the machine, of IPv6 those of IPv4 too."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, family: socket.AddressFamily, port: int, handler: type[socketserver.BaseRequestHandler]) -> None:
+    def __init__(
+        self, family: socket.AddressFamily, host: str, port: int, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
         self.address_family = family
-        super().__init__(("", port), handler)
+        super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
@@ -147,10 +155,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def _listen(cluster: Cluster, handler: type[socketserver.BaseRequestHandler]) -> _Server:
-    port = int(cluster.addresses[cluster.index].rpartition(":")[2])
-    for family in (socket.AF_INET6, socket.AF_INET):
+    host, _, port = cluster.addresses[cluster.index].rpartition(":")
+    for family, own in LOOPBACK.get(host, EVERYWHERE):
         try:
-            return _Server(family, port, handler)
+            return _Server(family, own, int(port), handler)
         except OSError as error:
             fault = error
             if error.errno == errno.EADDRINUSE:

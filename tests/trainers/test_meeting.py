@@ -6,9 +6,11 @@ import socketserver
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.trainers.addresses import free_addresses
 from trainers.cluster import Cluster
-from trainers.meeting import meet
+from trainers.meeting import _listen, meet
 
 RUN_DIR = Path("runs/one")
 
@@ -42,6 +44,15 @@ def test_all_learn_the_run_folder_of_the_chief_and_the_ports_are_free_again():
     for address in addresses:
         socket.create_server(("localhost", int(address.rpartition(":")[2]))).close()
     assert gather(workers(addresses), enter=lambda: None) == [None] * 3  # a run that is finished
+
+
+@pytest.mark.parametrize(
+    ("host", "bound"), [("localhost", {"127.0.0.1"}), ("127.0.0.1", {"127.0.0.1"}), ("gpu1", {"::", "0.0.0.0"})]
+)
+def test_a_worker_named_by_loopback_is_reached_from_this_machine_alone(host, bound):
+    port = free_addresses(1)[0].rpartition(":")[2]
+    with _listen(Cluster((f"{host}:{port}", "gpu2:1"), 0), socketserver.StreamRequestHandler) as server:
+        assert server.server_address[0] in bound
 
 
 def test_what_the_chief_refuses_all_refuse():
