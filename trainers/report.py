@@ -29,9 +29,10 @@ CRAFTED_ON = ", crafted on "
 
 
 def stored_attacks(run_dir: Path, defense: str, num_queries: int) -> list[AttackedQueries]:
-    """Return every stored attack on one model over so many queries."""
+    """Return every stored attack on one model over so many queries, by name, radius and number of steps."""
     files = sorted((run_dir / "evaluation" / defense).glob("*.npz"))
-    return [attacked for attacked in map(AttackedQueries.load, files) if len(attacked.labels) == num_queries]
+    stored = [attacked for attacked in map(AttackedQueries.load, files) if len(attacked.labels) == num_queries]
+    return sorted(stored, key=lambda attacked: (attacked.attack, attacked.epsilon_255, attacked.num_steps))
 
 
 def report_run(
@@ -50,7 +51,8 @@ def report_run(
         found += check_scores(scores, chance, defended=model.defense != "none")
         findings += found
         for one in scores.non_targeted:
-            maps[one.attacked.attack, model.defense] = one.score.map
+            setting = (one.attacked.epsilon_255, one.attacked.num_steps)
+            maps[one.attacked.attack, setting, model.defense] = one.score.map
         shown = next((i for i, one in enumerate(attacked) if not one.targeted and CRAFTED_ON not in one.attack), None)
         results.append(
             DefenseResult(
@@ -75,11 +77,17 @@ def report_run(
     return findings
 
 
-def _transfer(defenses: Sequence[str], maps: dict[tuple[str, str], float]) -> Transfer | None:
-    """Return the MAPs of one attack crafted on each model and scored on each, where all of them are known."""
-    for name, _ in maps:
+def _transfer(defenses: Sequence[str], maps: dict[tuple[str, tuple[float, int], str], float]) -> Transfer | None:
+    """Return the MAPs of one attack, of one radius and number of steps, crafted on each model and scored on each.
+
+    None where not all of them are known.
+    """
+    for name, setting, _ in maps:
         rows = [
-            [maps.get((name if source == victim else f"{name}{CRAFTED_ON}{source}", victim)) for victim in defenses]
+            [
+                maps.get((name if source == victim else f"{name}{CRAFTED_ON}{source}", setting, victim))
+                for victim in defenses
+            ]
             for source in defenses
         ]
         if len(defenses) > 1 and all(value is not None for row in rows for value in row):
