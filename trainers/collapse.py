@@ -115,9 +115,11 @@ class CollapseWatch(keras.callbacks.Callback):
         warn(f"{what} Going back to the most robust epoch, with {self.model.attack.num_steps} inner steps.")
 
     def _state(self) -> dict[str, keras.Variable]:
-        counts = {id(optimizer.iterations) for optimizer in self.model.optimizers}
+        counts = [optimizer.iterations for optimizer in self.model.optimizers]
+        # Metrics begin anew with each epoch, and to read them takes all workers of a run over several machines.
+        left_out = {id(variable) for variable in [*counts, *self.model.metric_variables()]}
         state = self.model.training_state()
-        return {f"{i:06d}": variable for i, variable in enumerate(state) if id(variable) not in counts}
+        return {f"{i:06d}": variable for i, variable in enumerate(state) if id(variable) not in left_out}
 
     def _save_state(self, file: Path) -> None:
         with open(file, "wb") as stream:

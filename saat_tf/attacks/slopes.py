@@ -35,8 +35,8 @@ def gain_and_slopes(
         >>> def relax(x):
         ...     return tf.tanh(1e-7 * tf.cast(tf.reduce_sum(tf.cast(x, tf.float16), (1, 2)), tf.float32))
         >>> gain, slopes = gain_and_slopes(relax, lambda h, t: tf.reduce_mean(h, -1), tf.ones((1, 2, 2, 3)), None)
-        >>> round(1e8 * float(slopes[0, 0, 0, 0]), 2)
-        3.34
+        >>> 0.98 < 3e7 * float(slopes[0, 0, 0, 0]) < 1.02
+        True
 
     References:
         Micikevicius et al., "Mixed Precision Training", ICLR 2018.
