@@ -26,11 +26,11 @@ class SAATWithWeightGradients(SAAT):
 
     sink = tf.Variable(0.0, trainable=False)
 
-    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Return adversarial images, by the slower way."""
-        threat_model, variables = self.attack.threat_model, self.encoder.trainable_variables
+        threat_model, variables = self.threat_model, self.encoder.trainable_variables
         adversarial_images = threat_model.random_start(images, tf.constant([0, 0]))
-        for _ in range(self.attack.num_steps):
+        for _ in range(self.inner.num_steps):
             with tf.GradientTape() as tape:
                 tape.watch(adversarial_images)
                 codes = self.encoder(adversarial_images, training=True)
@@ -38,7 +38,7 @@ class SAATWithWeightGradients(SAAT):
             gradient, *weight_gradients = tape.gradient(gain, [adversarial_images, *variables])
             # TensorFlow drops what nobody reads, so every weight gradient is read.
             self.sink.assign(tf.add_n([tf.reduce_sum(weight_gradient) for weight_gradient in weight_gradients]))
-            moved = adversarial_images + self.attack.rule.step_size * tf.sign(gradient)
+            moved = adversarial_images + self.inner.step_size * tf.sign(gradient)
             adversarial_images = threat_model.project(moved, images)
         return adversarial_images
 

@@ -1,6 +1,5 @@
 """Catastrophic overfitting: robustness that is lost while the training goes well."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from saat_tf.files import write_json, write_whole
+from saat_tf.models.inner import InnerAttack, stronger
 from trainers.console import warn
 
 OnCollapse = Literal["stop", "rollback", "ignore"]
@@ -72,8 +72,9 @@ class CollapseWatch(keras.callbacks.Callback):
         return sum(entry["rolled_back"] for entry in self.history)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Take up the number of inner steps that the training had."""
-        self._set_num_steps(self.num_rollbacks)
+        """Take up the inner attack that the training had."""
+        self.first_inner = self.model.inner
+        self._set_inner()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Judge the epoch; this callback comes before the one that saves."""
@@ -111,8 +112,8 @@ class CollapseWatch(keras.callbacks.Callback):
         with np.load(self.state_file, allow_pickle=False) as stored:
             for name, variable in self._state().items():
                 variable.assign(stored[name])
-        self._set_num_steps(self.num_rollbacks)
-        warn(f"{what} Going back to the most robust epoch, with {self.model.attack.num_steps} inner steps.")
+        self._set_inner()
+        warn(f"{what} Going back to the most robust epoch, with {self.model.inner.passes} inner steps.")
 
     def _state(self) -> dict[str, keras.Variable]:
         counts = [optimizer.iterations for optimizer in self.model.optimizers]
@@ -125,11 +126,11 @@ class CollapseWatch(keras.callbacks.Callback):
         with open(file, "wb") as stream:
             np.savez(stream, **{name: variable.numpy() for name, variable in self._state().items()})
 
-    def _set_num_steps(self, rollbacks: int) -> None:
-        """Double the inner steps for each rollback; the training function is made anew where they change."""
-        if not hasattr(self, "first_steps"):
-            self.first_steps = self.model.attack.num_steps
-        num_steps = self.first_steps * 2**rollbacks
-        if num_steps != self.model.attack.num_steps:
-            self.model.attack = dataclasses.replace(self.model.attack, num_steps=num_steps)
+    def _set_inner(self) -> None:
+        """Make the inner attack stronger for each rollback; the training function is made anew where it changes."""
+        inner: InnerAttack = self.first_inner
+        for _ in range(self.num_rollbacks):
+            inner = stronger(inner, self.model.threat_model)
+        if inner != self.model.inner:
+            self.model.inner = inner
             self.model.make_train_function(force=True)

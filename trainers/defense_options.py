@@ -7,8 +7,10 @@ from typing import Literal, TypeVar
 
 import tyro
 
+from trainers.inner_options import InnerOptions
+
 DefenseName = Literal["saat", "cgat", "atrdh"]
-RecipeName = Literal["paper", "strong"]
+RecipeName = Literal["paper", "strong", "fast"]
 
 # What measured best in trials on Corel-5K; docs/evaluation.md has them.
 STRONG = {
@@ -18,16 +20,19 @@ STRONG = {
     "adversarial_weight": 3.0,
     "adversarial_hashing_weight": 3.0,
 }
-RECIPES: Mapping[RecipeName, Mapping[str, object]] = {"paper": {}, "strong": STRONG}
+# The inner attack with the fewest seconds to the robustness of seven steps; docs/performance.md has them.
+FAST = {"inner": "n-fgsm"}
+RECIPES: Mapping[RecipeName, Mapping[str, object]] = {"paper": {}, "strong": STRONG, "fast": FAST}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DefenseOptions:
+class DefenseOptions(InnerOptions):
     """Options of the adversarial phase; those that no paper of a defence has are off by default."""
 
     recipe: RecipeName = "paper"
     """Set of defaults for the adversarial phase: paper is the method as published, with this trainer's settings;
-    strong adds the refinements that measured best. Every option can still be given; add --help to see the values."""
+    strong adds the refinements that measured best; fast crafts in fewer passes. Every option can still be given; add
+    --help to see the values."""
     defense: DefenseName = "saat"
     """Adversarial training after the hashing phase: saat (mainstay codes), cgat (centre codes), or atrdh (targeted
     adversarial images, codes of a prototype network)."""

@@ -17,6 +17,7 @@ from saat_tf.replicas import distribute, taken_here
 from saat_tf.threat_model import ThreatModel, from_255
 from trainers.collapse import CollapseWatch
 from trainers.console import DEFENSES, FitProgress
+from trainers.inner_options import build_inner
 from trainers.journal import Journal
 from trainers.keeper import Keeper
 from trainers.probe import Probe
@@ -83,11 +84,13 @@ def train_adversarially(
     *,
     held_out: RetrievalData | None = None,
     until: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train the encoder on by the recipe's defence; the hashing loss goes on from what it learnt in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
     ends the training after that many of the recipe's epochs, from where it can go on as if it had never ended.
+    `callbacks` are called before those of the run.
     """
     with encoder.distribute_strategy.scope():
         training = build_defense(recipe, encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
@@ -95,9 +98,9 @@ def train_adversarially(
             recipe, data, recipe.learning_rate, recipe.epochs, name=recipe.adversarial_optimizer or recipe.optimizer,
             cuts=ADVERSARIAL_CUTS, weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
         )  # fmt: skip
-    select = []
+    select = [*callbacks]
     if journal is not None and held_out is not None:
-        select = [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
+        select += [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
     _fit(
         recipe, data, training, optimizer, until or recipe.epochs, journal, recipe.defense, first=select,
         probe=build_probe(recipe, data, held_out),
@@ -127,8 +130,7 @@ def build_defense(
         code_bank,
         hashing_loss,
         epsilon=from_255(recipe.epsilon_255),
-        step_size=from_255(recipe.step_255),
-        num_steps=recipe.num_steps,
+        inner=build_inner(recipe),
         inner_training=recipe.inner_training,
         refinements=Refinements(
             adversarial_hashing_weight=recipe.adversarial_hashing_weight,

@@ -32,7 +32,8 @@ class ATRDH(AdversarialTraining):
         code_bank: codes and labels of the training set, whose label sets are the targets.
         hashing_loss: L_hash.
         adversarial_weight: weight of the second term; 2 in the code of SAAT's authors.
-        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner_training, refinements, seed.
+        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
+            seed.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -82,7 +83,7 @@ class ATRDH(AdversarialTraining):
         images, labels, index = data
         targets = self.draw_targets(tf.shape(images)[0])
         self.train_prototypes(targets)
-        adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets))
+        adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             adversarial_codes = self.encoder(adversarial_images, training=True)
             relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)

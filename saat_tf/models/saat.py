@@ -28,8 +28,9 @@ class SAAT(AdversarialTraining):
         hashing_loss: L_hash.
         adversarial_weight: lambda; 1 in the paper.
         quantization_weight: mu; 1e-4 in the paper.
-        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner_training, refinements, seed. In
-            the paper epsilon is 8/255; in the authors' code the inner PGD takes 7 steps of 2/255 in training mode.
+        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
+            seed. In the paper epsilon is 8/255; in the authors' code the inner PGD takes 7 steps of 2/255 in training
+            mode.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -71,7 +72,7 @@ class SAAT(AdversarialTraining):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
         images, labels, index = data
-        adversarial_images = self.craft(images, -self.target_codes(labels))
+        adversarial_images = self.craft(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             adversarial_codes = self.encoder(adversarial_images, training=True)
             relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)

@@ -127,7 +127,7 @@ def crafted(monkeypatch):
         if epoch == crafted_measure.interrupted_at:
             crafted_measure.interrupted_at = None
             raise KeyboardInterrupt
-        crafted_measure.inner_steps.append(training.attack.num_steps)
+        crafted_measure.inner_steps.append(training.inner.num_steps)
         return dataclasses.replace(measure(self, training), clean_map=0.9, robust_map=robust[epoch])
 
     crafted_measure.interrupted_at, crafted_measure.inner_steps = None, []
