@@ -10,7 +10,7 @@ from benchmarks.tables.cells import SCALES
 from saat_tf.data import RetrievalData
 from trainers import scenes
 from trainers.corel5k import Corel5kRecipe
-from trainers.inner_options import build_inner
+from trainers.inner_options import passes_over_data
 from trainers.recipe import Recipe
 from trainers.scenes import ScenesRecipe
 from trainers.selection import hold_out
@@ -26,7 +26,11 @@ KINDS: dict[str, dict] = {
     "pgd-3": {"inner": "pgd-3"},
     "pgd-2": {"inner": "pgd-2"},
     "n-fgsm": {"inner": "n-fgsm"},
+    "fgsm-prior": {"inner": "fgsm-prior"},
+    "yopo": {"inner": "yopo"},
+    "free": {"inner": "free"},
     "n-fgsm-short": {"inner": "n-fgsm", "epochs": 0.75},
+    "fgsm-prior-short": {"inner": "fgsm-prior", "epochs": 0.75},
 }
 
 
@@ -80,10 +84,10 @@ def points(recipe: Recipe) -> list[int]:
     """Return after how many passes over the data the model is attacked.
 
     Example:
-        >>> points(ScenesRecipe(epochs=8)), points(ScenesRecipe(epochs=2))
+        >>> points(ScenesRecipe(epochs=8)), points(ScenesRecipe(epochs=8, inner="free"))
         ([4, 6, 8], [1, 2])
     """
-    passes = math.ceil(recipe.epochs / build_inner(recipe).replays)
+    passes = passes_over_data(recipe)
     return sorted({math.ceil(share * passes) for share in POINTS})
 
 

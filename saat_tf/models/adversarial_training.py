@@ -87,6 +87,13 @@ class AdversarialTraining(TrainingModel):
                 _assign(self.encoder.non_trainable_variables, before)
         return adversarial_images
 
+    def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
+        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the crafted ones."""
+        if self.inner.follows:
+            self.inner.follow(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
+        else:
+            self.descend(tape, loss, images)
+
     def step_seed(self) -> tf.Tensor:
         """Return the seed of everything random in this step: int32 (2,)."""
         return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])

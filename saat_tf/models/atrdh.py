@@ -85,6 +85,7 @@ class ATRDH(AdversarialTraining):
         self.train_prototypes(targets)
         adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
+            tape.watch(adversarial_images)
             adversarial_codes = self.encoder(adversarial_images, training=True)
             relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
             self.code_bank.update(index, relaxed_codes)
@@ -92,7 +93,7 @@ class ATRDH(AdversarialTraining):
             adversarial = self.adversarial_loss(adversarial_codes, labels)
             refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
             loss = hashing + self.adversarial_weight * adversarial + self.weighted(refinements)
-        self.descend(tape, loss, images)
+        self.learn(tape, loss, images, adversarial_images)
         return self.report(images, loss=loss, hashing_loss=hashing, adversarial_loss=adversarial, **refinements)
 
     def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:

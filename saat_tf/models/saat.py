@@ -74,6 +74,7 @@ class SAAT(AdversarialTraining):
         images, labels, index = data
         adversarial_images = self.craft(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
+            tape.watch(adversarial_images)
             adversarial_codes = self.encoder(adversarial_images, training=True)
             relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
             self.code_bank.update(index, relaxed_codes)
@@ -83,7 +84,7 @@ class SAAT(AdversarialTraining):
             refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
             loss = hashing + self.adversarial_weight * adversarial + self.quantization_weight * quantization
             loss += self.weighted(refinements)
-        self.descend(tape, loss, images)
+        self.learn(tape, loss, images, adversarial_images)
         return self.report(
             images,
             loss=loss,
