@@ -54,7 +54,7 @@ class Scale:
 
 
 SCALES_OF: dict[DataName, Scale] = {
-    "scenes": Scale(image_size=32, num_train=2048, num_queries=128, pretrain_epochs=14, epochs=8),
+    "scenes": Scale(image_size=32, num_train=1536, num_queries=128, pretrain_epochs=14, epochs=8),
     "corel5k": Scale(image_size=64, num_train=512, num_queries=64, pretrain_epochs=16, epochs=8),
 }
 
