@@ -73,6 +73,7 @@ class CollapseWatch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Take up the number of inner steps that the training had."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
         self._set_num_steps(self.num_rollbacks)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
