@@ -99,7 +99,9 @@ def read_figures(file: Path, scale: Scale, seed: int) -> dict:
     Raises:
         DataError: the file holds figures of another scale or seed.
     """
-    setting = {**dataclasses.asdict(scale), "seed": seed, "attacks": list(ATTACKS), "attack_steps": ATTACK_STEPS}
+    read = ("image_size", "num_train", "num_queries", "pretrain_epochs", "epochs")
+    of_scale = {name: getattr(scale, name) for name in read}
+    setting = {**of_scale, "seed": seed, "attacks": list(ATTACKS), "attack_steps": ATTACK_STEPS}
     if not file.is_file():
         return {"setting": setting, "trials": {}}
     card = json.loads(file.read_text(encoding="utf-8"))

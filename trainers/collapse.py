@@ -98,6 +98,7 @@ class CollapseWatch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Take up the inner attack that the training had."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
         self.first_inner = self.model.inner
         self._set_inner()
 

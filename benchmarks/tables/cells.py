@@ -50,7 +50,7 @@ class Scale:
 
 SCALES = {
     "small": Scale(
-        image_size=48, num_train=1536, num_queries=128, pretrain_epochs=20, epochs=8, square_steps=50, fit_epochs=5,
+        image_size=48, num_train=1536, num_queries=128, pretrain_epochs=20, epochs=8, square_steps=50, fit_epochs=3,
     ),
     "full": Scale(
         image_size=64, num_train=2221, num_queries=490, pretrain_epochs=30, epochs=16, square_steps=100, fit_epochs=100,
@@ -125,6 +125,7 @@ def recipe_of(cell: Cell, scale: Scale, data_dir: Path) -> Corel5kRecipe:
         adversarial_weight=cell.adversarial_weight,
         attack_steps=scale.attack_steps,
         seed=cell.seed,
+        watch_queries=0,
     )
     return dataclasses.replace(recipe, **SETTINGS[cell.defense])
 

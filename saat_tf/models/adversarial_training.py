@@ -62,6 +62,8 @@ class AdversarialTraining(TrainingModel):
         self.threat_model = ThreatModel(epsilon)
         self.inner = Steps(num_steps=num_steps, step_size=step_size) if inner is None else inner
         self.inner_training = inner_training
+        layers = encoder._flatten_layers()
+        self.has_batch_norm = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
         self.refinements = refinements
         self.seed = seed
         self.loss_means.update({name: keras.metrics.Mean(name=name) for name in refinements.weights()})
@@ -93,6 +95,20 @@ class AdversarialTraining(TrainingModel):
             self.inner.follow(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
         else:
             self.descend(tape, loss, images)
+
+    def both_codes(self, images: tf.Tensor, adversarial_images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return h, at the hashing loss's alpha, and h', at alpha 1, of images (B, S, S, 3) in training: (B, K) each.
+
+        In one pass, unless batch norm would then take its statistics over both. Dropout draws for each image anyway.
+        """
+        alpha = self.hashing_loss.alpha()
+        if self.has_batch_norm:
+            adversarial_codes = self.encoder(adversarial_images, training=True)
+            return self.encoder(images, alpha=alpha, training=True), adversarial_codes
+        alphas = tf.repeat(tf.stack([tf.cast(alpha, tf.float32), 1.0]), tf.shape(images)[0])[:, None]
+        codes = self.encoder(tf.concat([images, adversarial_images], axis=0), alpha=alphas, training=True)
+        relaxed_codes, adversarial_codes = tf.split(codes, 2)
+        return relaxed_codes, adversarial_codes
 
     def step_seed(self) -> tf.Tensor:
         """Return the seed of everything random in this step: int32 (2,)."""

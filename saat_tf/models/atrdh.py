@@ -86,8 +86,7 @@ class ATRDH(AdversarialTraining):
         adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             tape.watch(adversarial_images)
-            adversarial_codes = self.encoder(adversarial_images, training=True)
-            relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
+            relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
             self.code_bank.update(index, relaxed_codes)
             hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
             adversarial = self.adversarial_loss(adversarial_codes, labels)

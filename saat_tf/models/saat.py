@@ -75,8 +75,7 @@ class SAAT(AdversarialTraining):
         adversarial_images = self.craft(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             tape.watch(adversarial_images)
-            adversarial_codes = self.encoder(adversarial_images, training=True)
-            relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
+            relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
             self.code_bank.update(index, relaxed_codes)
             hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
             adversarial = self.adversarial_loss(adversarial_codes, labels)

@@ -50,7 +50,7 @@ class Training:
 
     def __init__(self, run_dir):
         self.run_dir = run_dir
-        (run_dir / "checkpoints").mkdir(parents=True)
+        run_dir.mkdir()
 
     def train(self, **options):
         recipe = ScenesRecipe(run_dir=self.run_dir, **{**SMALL, **options})
