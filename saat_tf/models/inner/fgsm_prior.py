@@ -28,7 +28,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
         image_size: S, their side in pixels.
 
     Example:
-        >>> FGSMPrior(num_items=10, image_size=16).delta.shape
+        >>> tuple(FGSMPrior(num_items=10, image_size=16).delta.shape)
         (10, 16, 16, 3)
 
     References:

@@ -29,7 +29,7 @@ class Free(InnerAttack, keras.layers.Layer):
 
     Example:
         >>> free = Free(batch_size=32, image_size=16)
-        >>> free.passes, free.replays, free.delta.shape
+        >>> free.passes, free.replays, tuple(free.delta.shape)
         (0, 4, (32, 16, 16, 3))
 
     References:

@@ -13,7 +13,7 @@ from saat_tf.data import array_split, draw_scenes, evaluation_batches
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel
-from saat_tf.models.inner import NFGSM, YOPO, Crafting, FGSMPrior, Free, Steps, half_radius, stronger
+from saat_tf.models.inner import NFGSM, YOPO, Crafting, FGSMPrior, Free, Steps, fgsm_prior, free, half_radius, stronger
 from saat_tf.models.inner.yopo import FirstLayerSteps
 from saat_tf.threat_model import ThreatModel
 
@@ -118,6 +118,19 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
     np.testing.assert_allclose(free.delta.numpy(), delta, atol=1e-6)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most the 3 images"):
         free.craft(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
+
+
+@pytest.mark.parametrize("inner", [Free(batch_size=4, image_size=SIDE), FGSMPrior(num_items=4, image_size=SIDE)])
+def test_what_is_kept_in_one_place_is_refused_on_several_replicas(inner, linear, monkeypatch):
+    for module in (free, fgsm_prior):
+        monkeypatch.setattr(module, "several", lambda: "a replica context")
+    with pytest.raises(ValueError, match="one replica"):
+        inner.craft(crafting(linear.encoder, tf.range(4)), linear.images, linear.wanted)
+
+
+def test_fgsm_prior_needs_to_know_which_images_it_is_given(linear):
+    with pytest.raises(ValueError, match="index"):
+        FGSMPrior(num_items=4, image_size=SIDE).craft(crafting(linear.encoder), linear.images, linear.wanted)
 
 
 def test_yopo_takes_n_steps_along_the_slope_that_each_of_m_passes_finds(linear):
