@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
@@ -20,8 +21,19 @@ STRONG = {
     "adversarial_weight": 3.0,
     "adversarial_hashing_weight": 3.0,
 }
-# The inner attack with the fewest seconds to the robustness of seven steps; docs/performance.md has them.
-FAST = {"inner": "n-fgsm"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """This share of what the trainer has for an option by itself, rounded up."""
+
+    share: float
+
+
+# Meant to take less than a third of the time of seven steps, which one pass a step alone does not; what that leaves of
+# the robustness is measured by `python -m benchmarks.inner`.
+FAST_SHARE = 5 / 8
+FAST = {"inner": "n-fgsm", "epochs": Share(FAST_SHARE)}
 RECIPES: Mapping[RecipeName, Mapping[str, object]] = {"paper": {}, "strong": STRONG, "fast": FAST}
 
 
@@ -31,8 +43,8 @@ class DefenseOptions(InnerOptions):
 
     recipe: RecipeName = "paper"
     """Set of defaults for the adversarial phase: paper is the method as published, with this trainer's settings;
-    strong adds the refinements that measured best; fast crafts in fewer passes. Every option can still be given; add
-    --help to see the values."""
+    strong adds the refinements that measured best; fast crafts in fewer passes, for fewer
+    epochs. Every option can still be given; add --help to see the values."""
     defense: DefenseName = "saat"
     """Adversarial training after the hashing phase: saat (mainstay codes), cgat (centre codes), or atrdh (targeted
     adversarial images, codes of a prototype network)."""
@@ -68,7 +80,12 @@ def named_recipe(kind: type[Options], name: RecipeName, **options: object) -> Op
         >>> recipe.inner_training, recipe.learning_rate
         ('inference', 0.001)
     """
-    return kind(**{**RECIPES[name], **options, "recipe": name})
+    own = {field.name: field.default for field in dataclasses.fields(kind)}
+    defaults = {
+        option: math.ceil(value.share * own[option]) if isinstance(value, Share) else value
+        for option, value in RECIPES[name].items()
+    }
+    return kind(**{**defaults, **options, "recipe": name})
 
 
 def read_command_line(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:

@@ -20,7 +20,7 @@ class InnerOptions:
 
     inner: InnerName = "pgd"
     """How training crafts its adversarial images; evaluation is the same for all. A pass is one through the network and
-    back to the pixels; what a step does beside them costs about as much as three.
+    back to the pixels; what a step does beside them costs about as much as three or four.
 
     pgd: --num-steps passes, with steps of --step-255, from a random point of the ball: the published one;
     pgd-2, pgd-3: two or three passes, with steps of half of --epsilon-255;

@@ -10,6 +10,7 @@ from benchmarks.tables.cells import SCALES
 from saat_tf.data import RetrievalData
 from trainers import scenes
 from trainers.corel5k import Corel5kRecipe
+from trainers.defense_options import FAST_SHARE
 from trainers.inner_options import passes_over_data
 from trainers.recipe import Recipe
 from trainers.scenes import ScenesRecipe
@@ -29,8 +30,8 @@ KINDS: dict[str, dict] = {
     "fgsm-prior": {"inner": "fgsm-prior"},
     "yopo": {"inner": "yopo"},
     "free": {"inner": "free"},
-    "n-fgsm-short": {"inner": "n-fgsm", "epochs": 0.75},
-    "fgsm-prior-short": {"inner": "fgsm-prior", "epochs": 0.75},
+    "n-fgsm-short": {"inner": "n-fgsm", "epochs": FAST_SHARE},
+    "fgsm-prior-short": {"inner": "fgsm-prior", "epochs": FAST_SHARE},
 }
 
 
@@ -64,7 +65,7 @@ def recipe_of(data_name: DataName, kind: str | None, scale: Scale, *, data_dir: 
 
     Example:
         >>> recipe_of("scenes", "n-fgsm-short", SCALES_OF["scenes"], data_dir=None, seed=0).epochs
-        6
+        5
     """
     options = dict(KINDS[kind]) if kind else {}
     about = {
