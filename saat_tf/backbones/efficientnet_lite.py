@@ -12,7 +12,7 @@ import numpy as np
 
 from saat_tf.backbones.convert import load_state_dict
 from saat_tf.backbones.weights import read_torch_state_dict
-from saat_tf.layers import BatchNorm
+from saat_tf.layers import BatchNormalization
 
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
@@ -225,7 +225,7 @@ def _block(x: keras.KerasTensor, stage: _Stage, stride: int, name: str) -> keras
 
 
 def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    return BatchNorm(momentum=0.99, epsilon=1e-3, name=f"{name}_norm")(x)
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_norm")(x)
 
 
 def _initializer() -> keras.initializers.Initializer:

@@ -2,7 +2,7 @@
 
 import keras
 
-from saat_tf.layers import BatchNorm
+from saat_tf.layers import BatchNormalization
 
 # Depth -> blocks of each stage. From 50 on, blocks are bottlenecks of three convolutions and four times the filters.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -92,4 +92,4 @@ def _conv(
         kernel_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal"),
         name=name,
     )(x)
-    return BatchNorm(momentum=0.9, epsilon=1e-5, name=norm_name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=norm_name)(x)

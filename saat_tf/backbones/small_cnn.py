@@ -2,7 +2,7 @@
 
 import keras
 
-from saat_tf.layers import BatchNorm
+from saat_tf.layers import BatchNormalization
 
 WIDTHS = (24, 48, 96)
 
@@ -39,7 +39,7 @@ def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
                 kernel_initializer="he_normal",
                 name=f"stage{stage}_conv{repeat}",
             )(x)
-            x = BatchNorm(momentum=0.9, name=f"stage{stage}_norm{repeat}")(x)
+            x = BatchNormalization(momentum=0.9, name=f"stage{stage}_norm{repeat}")(x)
             x = keras.layers.ReLU(name=f"stage{stage}_relu{repeat}")(x)
     outputs = keras.layers.GlobalAveragePooling2D(name="features")(x)
     return keras.Model(inputs, outputs, name=name)

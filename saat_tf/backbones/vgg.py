@@ -3,7 +3,7 @@
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
-from saat_tf.layers import BatchNorm
+from saat_tf.layers import BatchNormalization
 
 # Depth -> convolutions of each stage. Each stage ends by halving the side.
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -59,7 +59,7 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
             x = keras.layers.Conv2D(filters, 3, kernel_initializer="he_uniform", name=f"features.{index}")(x)
             if batch_norm:
                 index += 1
-                x = BatchNorm(momentum=0.9, epsilon=1e-5, name=f"features.{index}")(x)
+                x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"features.{index}")(x)
             x = keras.layers.ReLU(name=f"features.{index + 1}")(x)
             index += 2
         x = keras.layers.MaxPooling2D(2, 2, name=f"features.{index}")(x)

@@ -1,9 +1,9 @@
 """Keras layers of hashing models and of their training."""
 
-from saat_tf.layers.batch_norm import BatchNorm
+from saat_tf.layers.batch_norm import BatchNormalization
 from saat_tf.layers.code_bank import CodeBank
 from saat_tf.layers.dmfl import DMFL
 from saat_tf.layers.hash_head import HashHead
 from saat_tf.layers.pixel_normalization import PixelNormalization
 
-__all__ = ["DMFL", "BatchNorm", "CodeBank", "HashHead", "PixelNormalization"]
+__all__ = ["DMFL", "BatchNormalization", "CodeBank", "HashHead", "PixelNormalization"]

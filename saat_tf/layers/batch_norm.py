@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class BatchNorm(keras.layers.BatchNormalization):
+class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` for images (B, H, W, C), faster in training.
 
         y = gamma (x - mean(x)) / sqrt(var(x) + epsilon) + beta,   over B, H, W, with the biased variance
@@ -21,7 +21,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         float (B, H, W, C), of the type of the input.
 
     Example:
-        >>> y = BatchNorm()(tf.random.stateless_normal((8, 4, 4, 3), (0, 0), mean=5.0), training=True)
+        >>> y = BatchNormalization()(tf.random.stateless_normal((8, 4, 4, 3), (0, 0), mean=5.0), training=True)
         >>> abs(float(tf.reduce_mean(y))) < 1e-5
         True
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from saat_tf.layers import BatchNorm
+from saat_tf.layers import BatchNormalization
 
 OPTIONS = {"momentum": 0.9, "epsilon": 1e-5}
 
@@ -39,7 +39,8 @@ def everything(layer, images, training=True):
 def test_it_computes_what_keras_computes(shape, training):
     images = tf.random.stateless_normal(shape, (1, 2), mean=3.0, stddev=2.0)
     ours, theirs = (
-        everything(make(kind, shape[-1]), images, training) for kind in (BatchNorm, keras.layers.BatchNormalization)
+        everything(make(kind, shape[-1]), images, training)
+        for kind in (BatchNormalization, keras.layers.BatchNormalization)
     )
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
@@ -47,7 +48,7 @@ def test_it_computes_what_keras_computes(shape, training):
 
 def test_the_statistics_are_those_of_the_formula():
     images = np.random.default_rng(0).normal(-2, 3, (5, 4, 3, 2))
-    layer = make(BatchNorm, 2)
+    layer = make(BatchNormalization, 2)
     y = layer(tf.constant(images, tf.float32), training=True).numpy()
     mean, variance = images.mean((0, 1, 2)), images.var((0, 1, 2))
     expected = np.linspace(-1, 2, 2) * (images - mean) / np.sqrt(variance + 1e-5) + np.linspace(0, 1, 2)
@@ -58,7 +59,7 @@ def test_the_statistics_are_those_of_the_formula():
 
 def test_in_16_bits_it_counts_in_32():
     images = tf.random.stateless_normal((4, 6, 6, 3), (3, 4), mean=100.0)
-    kinds = (BatchNorm, keras.layers.BatchNormalization)
+    kinds = (BatchNormalization, keras.layers.BatchNormalization)
     half = tf.cast(images, tf.bfloat16)
     ours, theirs = (make(kind, 3, dtype="mixed_bfloat16") for kind in kinds)
     y, other = ours(half, training=True), theirs(half, training=True)
@@ -68,7 +69,7 @@ def test_in_16_bits_it_counts_in_32():
 
 
 def test_a_frozen_layer_normalises_by_its_moving_statistics():
-    layer = make(BatchNorm, 3)
+    layer = make(BatchNormalization, 3)
     layer.trainable = False
     images = tf.ones((2, 2, 2, 3))
     np.testing.assert_array_equal(layer(images, training=True), layer(images, training=False))
@@ -76,7 +77,7 @@ def test_a_frozen_layer_normalises_by_its_moving_statistics():
 
 
 def test_a_training_step_is_one_operation_each_way():
-    layer = make(BatchNorm, 3)
+    layer = make(BatchNormalization, 3)
 
     @tf.function
     def slopes(x):
@@ -88,3 +89,14 @@ def test_a_training_step_is_one_operation_each_way():
         operation.type for operation in slopes.get_concrete_function(tf.TensorSpec((4, 5, 5, 3))).graph.get_operations()
     ]
     assert names.count("FusedBatchNormV3") == names.count("FusedBatchNormGradV3") == 1
+
+
+def test_weights_kept_by_keras_layer_go_into_this_one(tmp_path):
+    def model(kind):
+        return keras.Sequential([keras.Input((4, 4, 3)), kind(**OPTIONS)])
+
+    theirs, ours = model(keras.layers.BatchNormalization), model(BatchNormalization)
+    theirs.layers[0].moving_mean.assign([1.0, 2.0, 3.0])
+    theirs.save_weights(tmp_path / "kept.weights.h5")
+    ours.load_weights(tmp_path / "kept.weights.h5")
+    np.testing.assert_array_equal(ours.layers[0].moving_mean.numpy(), [1.0, 2.0, 3.0])
