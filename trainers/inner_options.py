@@ -10,6 +10,8 @@ from saat_tf.threat_model import ThreatModel, from_255
 InnerName = Literal["pgd", "pgd-2", "pgd-3", "n-fgsm", "fgsm-prior", "yopo", "free"]
 FREE_REPLAYS = 4
 YOPO_STEP_SHARE = 0.25
+# What --inner pgd alone reads.
+STEP_OPTIONS = ("num_steps", "step_255")
 # What the replicas of a step cannot share.
 ON_ONE_DEVICE = ("fgsm-prior", "free")
 
@@ -82,8 +84,15 @@ def check_inner(recipe: Options) -> None:
     """Check that the inner attack fits the rest of the recipe.
 
     Raises:
-        ValueError: images are cropped at random, and perturbations are kept for whole ones.
+        ValueError: images are cropped at random, and perturbations are kept for whole ones; or steps are asked for of
+            an attack that has its own.
     """
+    changed = [name for name in STEP_OPTIONS if getattr(recipe, name) != getattr(type(recipe), name)]
+    if recipe.inner != "pgd" and changed:
+        given = ", ".join(f"--{name.replace('_', '-')} {getattr(recipe, name):g}" for name in changed)
+        raise ValueError(
+            f"--inner {recipe.inner} has steps of its own. Received: {given}. Leave that out, or add --inner pgd."
+        )
     if recipe.inner == "fgsm-prior" and getattr(recipe, "random_crop", False):
         raise ValueError(
             "--inner fgsm-prior keeps a perturbation for each image, which cannot follow --random-crop. Add "
