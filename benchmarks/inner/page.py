@@ -28,8 +28,8 @@ def seconds_to(target: float, curve: list[dict], start: float) -> float | None:
 
     Example:
         >>> points = [{"seconds": 10.0, "mainstay": 0.3}, {"seconds": 20.0, "mainstay": 0.5}]
-        >>> seconds_to(0.4, points, 0.1), seconds_to(0.2, points, 0.1), seconds_to(0.6, points, 0.1)
-        (15.0, 5.0, None)
+        >>> seconds_to(0.4, points, 0.1), seconds_to(0.6, points, 0.1)
+        (15.0, None)
     """
     before, robust = 0.0, start
     for point in curve:
