@@ -37,11 +37,10 @@ TRIALS: dict[str, dict] = {
     "inference": INFERENCE,
     "hashed": {**INFERENCE, "adversarial_hashing_weight": 1.0},
     "weighted": WEIGHTED,
-    "weighted-batch-16": {**WEIGHTED, "batch_size": 16},
     "weighted-awp": {**WEIGHTED, "weight_perturbation": 0.005},
     "weighted-ema": {**WEIGHTED, "ema_momentum": 0.98},
     "weighted-consistency": {**WEIGHTED, "consistency_weight": 3.0},
-    "weighted-eps-12": {**WEIGHTED, "epsilon_255": 12.0, "step_255": 3.0},
+    "weighted-ema-consistency": {**WEIGHTED, "ema_momentum": 0.98, "consistency_weight": 1.0},
     "weighted-6": {**WEIGHTED, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0},
     "weighted-decay": {**WEIGHTED, "weight_decay": 5e-4},
 }
