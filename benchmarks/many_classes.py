@@ -66,7 +66,7 @@ def measure(num_classes: int, num_items: int) -> dict[str, float]:
         "mainstay_ms": round(median_ms(lambda: dmfl(rows).numpy()), 3),
         "epoch_seconds": round(seconds * len(batches) / len(timed), 4),
         "timed_batches": len(timed),
-        "bank_mb": round(sum(np.prod(weight.shape) * 4 for weight in bank.weights) / 2**20, 3),
+        "bank_mb": round(sum(weight.numpy().nbytes for weight in bank.weights) / 2**20, 3),
         "peak_rss_mb": round(peak_rss_mb()),
     }
 

@@ -48,7 +48,16 @@ CASES = {
 }
 QUICK_CASES = {
     "alexnet": ("--backbone", "alexnet", "--image-size", "64", "--batch-size", "4", "--num-steps", "2"),
-    "efficientnet_lite0": ("--backbone", "efficientnet_lite0", "--image-size", "32", "--batch-size", "16", "--num-steps", "2"),
+    "efficientnet_lite0": (
+        "--backbone",
+        "efficientnet_lite0",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "16",
+        "--num-steps",
+        "2",
+    ),
 }
 
 
@@ -114,7 +123,12 @@ def memory(case: tuple[str, ...], steps: int) -> dict:
     """Return the resident memory, in MB, after a tenth of some steps and after all."""
     with start(OURS, case, Path()) as worker:
         sizes = [worker()["rss_mb"] for _ in range(steps)]
-    return {"steps": steps, "early_step": steps // 10, "early_mb": round(sizes[steps // 10 - 1]), "last_mb": round(sizes[-1])}
+    return {
+        "steps": steps,
+        "early_step": steps // 10,
+        "early_mb": round(sizes[steps // 10 - 1]),
+        "last_mb": round(sizes[-1]),
+    }
 
 
 def main(*, quick: bool = False, only: tuple[str, ...] = tuple(CASES)) -> None:

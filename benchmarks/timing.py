@@ -1,4 +1,4 @@
-"""How everything here is timed: ways in turns, the first calls left out, medians with their spread, the machine named."""
+"""How everything here is timed: in turns, first calls left out, as medians with their spread and the machine's name."""
 
 import dataclasses
 import os

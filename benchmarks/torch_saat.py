@@ -2,7 +2,7 @@
 
 Reads a case (weights, images, bank) that `benchmarks.step_worker` wrote, and does a step for each line that comes in.
 Variants: `usual`, as such steps are written, where `backward()` of each inner step fills the gradients of the weights
-as well; `best`, gradients of pixels alone and channels last; `compiled`, the same by torch.compile. The mainstay code and
+as well; `best`, gradients of pixels alone and channels last; `compiled`, the same by torch.compile. Mainstay codes and
 DPH are the formulas over all rows of the bank.
 """
 

@@ -1,4 +1,4 @@
-"""Ways that need a process of their own (another framework, another setting of TensorFlow), timed in turns with others."""
+"""Ways that need a process of their own: another framework, another setting of TensorFlow."""
 
 import json
 import os
