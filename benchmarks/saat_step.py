@@ -22,6 +22,8 @@ from benchmarks.timing import Timing, cores, figure, in_turns, show, write_resul
 from benchmarks.workers import Worker
 
 REPEATS, MEMORY_STEPS = 5, 50
+THREADS = str(cores())
+ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": THREADS}
 TORCH_VARIANTS = {
     "PyTorch, as usually written": "usual",
     "PyTorch, best settings": "best",
@@ -69,13 +71,11 @@ def torch_python() -> str | None:
 
 def start(way: str, case: tuple[str, ...], file: Path, *extra: str) -> Worker:
     """Start the process of a way; our own writes the case that PyTorch reads."""
-    threads = str(cores())
     if way in TORCH_VARIANTS:
-        options = ("--case", str(file), "--variant", TORCH_VARIANTS[way], "--threads", threads, *extra)
-        return Worker("benchmarks.torch_saat", options, environment={"OMP_NUM_THREADS": threads}, python=torch_python())
+        options = ("--case", str(file), "--variant", TORCH_VARIANTS[way], "--threads", THREADS, *extra)
+        return Worker("benchmarks.torch_saat", options, environment={"OMP_NUM_THREADS": THREADS}, python=torch_python())
     options, environment = WAYS[way]
-    environment = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": threads, **environment}
-    return Worker("benchmarks.step_worker", (*case, *options, *extra), environment=environment)
+    return Worker("benchmarks.step_worker", (*case, *options, *extra), environment={**ENVIRONMENT, **environment})
 
 
 def same_work(case: tuple[str, ...], file: Path) -> dict[str, dict[str, float]]:

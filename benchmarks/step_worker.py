@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,16 +17,18 @@ import tyro
 from benchmarks.flops import peak_flops_per_second, step_flops
 from benchmarks.workers import serve
 from saat_tf.backbones import backbone_spec
+from saat_tf.evaluation import peak_rss_mb
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import SAAT, HashingModel
+from saat_tf.replicas import distribute
 
-BITS, CLASSES, LABEL_SHARE, LEARNING_RATE = 32, 80, 0.04, 0.01
+CLASSES, LABEL_SHARE, LEARNING_RATE = 80, 0.04, 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """A SAAT step to be timed: DPH loss, 32 bits, 80 labels, SGD."""
+    """A SAAT step to be timed: DPH loss, 80 labels, SGD."""
 
     backbone: str = "alexnet"
     """Network."""
@@ -33,6 +36,8 @@ class Case:
     """Pixels."""
     batch_size: int = 32
     """Images in a step."""
+    bits: int = 32
+    """Code length."""
     num_items: int = 10_000
     """Rows of the bank; as many as MS-COCO's training images in the papers."""
     num_steps: int = 7
@@ -45,6 +50,8 @@ class Case:
     """Compute the gradients of the weights in the inner steps too, as a backward pass over the whole model does."""
     dropout: bool = True
     """Off, a step has no randomness but its random start, and can be compared."""
+    replicas: int = 1
+    """Logical devices CPU:0, CPU:1, ... that share the batch."""
     dump: Path | None = None
     """Write weights, data and the first step's random start to this .npz file."""
     peak: bool = False
@@ -78,19 +85,19 @@ def data_of(case: Case) -> dict[str, np.ndarray]:
         "images": rng.random((case.batch_size, case.image_size, case.image_size, 3), np.float32),
         "index": np.arange(case.batch_size),
         "labels": labels,
-        "codes": rng.uniform(-1, 1, (case.num_items, BITS)).astype(np.float32),
+        "codes": rng.uniform(-1, 1, (case.num_items, case.bits)).astype(np.float32),
     }
 
 
 def build(case: Case, data: dict[str, np.ndarray]) -> SAAT:
     """Make the model with a filled bank."""
     keras.utils.set_random_seed(0)
-    encoder = HashingModel(case.backbone, BITS, case.image_size, precision=case.precision)
+    encoder = HashingModel(case.backbone, case.bits, case.image_size, precision=case.precision)
     if not case.dropout:
         for layer in encoder.backbone.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
-    bank = CodeBank.from_labels(data["labels"], BITS)
+    bank = CodeBank.from_labels(data["labels"], case.bits)
     bank.update(tf.range(case.num_items), tf.constant(data["codes"]))
     kind = SAATWithWeightGradients if case.weight_gradients else SAAT
     saat = kind(encoder, bank, DPH(), num_steps=case.num_steps)
@@ -107,23 +114,44 @@ def dump(saat: SAAT, case: Case, data: dict[str, np.ndarray]) -> None:
     np.savez(case.dump, **about, **data, **weights)
 
 
+def step_of(saat: SAAT, case: Case, data: dict[str, np.ndarray]) -> Callable[[], dict]:
+    """Return what does one step on the batch and gives the losses."""
+    batch = (data["images"], data["labels"][data["index"]], data["index"])
+    if case.replicas > 1:
+        batches = tf.data.Dataset.from_tensors(batch).repeat()
+        saat.make_train_function()
+        iterator = iter(distribute(batches, saat.distribute_strategy))
+        return lambda: saat.train_function(iterator)
+    batch = tuple(map(tf.constant, batch))
+    train_step = tf.function(saat.train_step, jit_compile=case.xla)
+    return lambda: train_step(batch)
+
+
+def strategy_of(replicas: int) -> tf.distribute.Strategy:
+    """Return the strategy of one device, or of some logical ones that share the processor."""
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+
 def main(case: Case) -> None:
     """Build, dump, and do a step for each line that comes in."""
-    data = data_of(case)
-    saat = build(case, data)
+    strategy, data = strategy_of(case.replicas), data_of(case)
+    with strategy.scope():
+        saat = build(case, data)
     facts = {"flops": step_flops(saat.encoder, case.batch_size, case.num_steps)}
     if case.peak:
         facts["peak"] = peak_flops_per_second()
     if case.dump:
         dump(saat, case, data)
-    labels = data["labels"][data["index"]]
-    batch = tuple(map(tf.constant, (data["images"], labels, data["index"])))
-    train_step = tf.function(saat.train_step, jit_compile=case.xla)
+    do_step = step_of(saat, case, data)
 
     def step() -> dict:
         saat.reset_metrics()
-        losses = {name: float(value) for name, value in train_step(batch).items()}
-        return {**losses, "rss_mb": psutil.Process().memory_info().rss / 2**20}
+        losses = {name: float(value) for name, value in do_step().items()}
+        return {**losses, "rss_mb": psutil.Process().memory_info().rss / 2**20, "peak_rss_mb": peak_rss_mb()}
 
     serve(step, facts)
 
