@@ -47,7 +47,7 @@ def dph_loss_of_bank(relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: Cod
         float32 scalar in [0, 4].
 
     Example:
-        >>> bank = CodeBank.from_labels(np.eye(2), code_length=8)
+        >>> bank = CodeBank.from_labels(tf.eye(2), code_length=8)
         >>> bank.update(tf.constant([0, 1]), tf.constant([[1.0] * 8, [-1.0] * 8]))
         >>> float(dph_loss_of_bank(tf.ones((1, 8)), tf.constant([[1.0, 0.0]]), bank))
         0.0
