@@ -8,7 +8,7 @@ from saat_tf.attacks.prototype_net import PrototypeNet, prototype_loss
 from saat_tf.codes import sign
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
-from saat_tf.losses.dph import dph_loss
+from saat_tf.losses.dph import dph_loss_of_bank
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.hashing_model import HashingModel
 
@@ -115,7 +115,7 @@ class ATRDH(AdversarialTraining):
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return mean_ij( (h'_i u_j / K - s_ij)^2 ) for h' (B, K) and the labels (B, C) of their images: a scalar."""
-        return dph_loss(adversarial_codes, tf.convert_to_tensor(self.code_bank.codes), self.code_bank.relevance(labels))
+        return dph_loss_of_bank(adversarial_codes, labels, self.code_bank)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
