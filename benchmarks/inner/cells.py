@@ -30,8 +30,7 @@ KINDS: dict[str, dict] = {
     "fgsm-prior": {"inner": "fgsm-prior"},
     "yopo": {"inner": "yopo"},
     "free": {"inner": "free"},
-    "n-fgsm-short": {"inner": "n-fgsm", "epochs": FAST_SHARE},
-    "fgsm-prior-short": {"inner": "fgsm-prior", "epochs": FAST_SHARE},
+    "free-short": {"inner": "free", "epochs": FAST_SHARE},
 }
 
 
@@ -64,8 +63,8 @@ def recipe_of(data_name: DataName, kind: str | None, scale: Scale, *, data_dir: 
     """Return the recipe that trains by an inner attack; None: the undefended model that all start from.
 
     Example:
-        >>> recipe_of("scenes", "n-fgsm-short", SCALES_OF["scenes"], data_dir=None, seed=0).epochs
-        5
+        >>> recipe_of("scenes", "free-short", SCALES_OF["scenes"], data_dir=None, seed=0).epochs
+        4
     """
     options = dict(KINDS[kind]) if kind else {}
     about = {
