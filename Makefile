@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+BENCHMARKS := saat_step cost map mainstay many_classes pipeline encoder demo
 
-.PHONY: demo test lint figures tables refinements clean
+.PHONY: demo test lint bench bench-quick tables refinements clean
 
 demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
@@ -16,13 +17,11 @@ lint: $(READY)  ## style and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-figures: $(READY)  ## measure the figures that README states, one after the other
-	$(BIN)/python -m benchmarks.demo
-	$(BIN)/python -m benchmarks.saat_step
-	$(BIN)/python -m benchmarks.map
-	$(BIN)/python -m benchmarks.mainstay
-	$(BIN)/python -m benchmarks.pipeline
-	$(BIN)/python -m benchmarks.many_classes
+bench: $(READY)  ## run each benchmark at full size, one after the other; writes docs/results/*.json
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+
+bench-quick: $(READY)  ## whether each benchmark works; figures go to runs/bench-quick
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick; done
 
 tables: $(READY)  ## make the paper's tables on Corel-5K and docs/results.md: DATA=folder, goes on where it stopped
 	$(BIN)/python -m benchmarks.tables --data-dir $(DATA) $(TABLES_OPTIONS)

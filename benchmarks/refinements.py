@@ -32,17 +32,17 @@ from trainers.training import EVALUATION_BATCH, build_hashing_loss, train_advers
 ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
 INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
 WEIGHTED = {**INFERENCE, "adversarial_hashing_weight": 3.0, "adversarial_weight": 3.0}
+WEIGHTED_6 = {**INFERENCE, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0}
 TRIALS: dict[str, dict] = {
     "published": SETTINGS["saat"],
     "inference": INFERENCE,
     "hashed": {**INFERENCE, "adversarial_hashing_weight": 1.0},
     "weighted": WEIGHTED,
-    "weighted-batch-16": {**WEIGHTED, "batch_size": 16},
     "weighted-awp": {**WEIGHTED, "weight_perturbation": 0.005},
     "weighted-ema": {**WEIGHTED, "ema_momentum": 0.98},
     "weighted-consistency": {**WEIGHTED, "consistency_weight": 3.0},
-    "weighted-eps-12": {**WEIGHTED, "epsilon_255": 12.0, "step_255": 3.0},
-    "weighted-6": {**WEIGHTED, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0},
+    "weighted-6": WEIGHTED_6,
+    "weighted-6-ema-consistency": {**WEIGHTED_6, "ema_momentum": 0.98, "consistency_weight": 1.0},
     "weighted-decay": {**WEIGHTED, "weight_decay": 5e-4},
 }
 UNDEFENDED = "undefended"

@@ -1,75 +1,163 @@
 """Measure a SAAT step: `python -m benchmarks.saat_step`.
 
-AlexNet at 224 pixels, batch 32, seven inner steps. The baseline is the same step whose inner loop also computes the
-gradients of the weights, as a backward pass over the whole model does; both run in one process, in turns.
+Claims: the inner attack computes no gradient of the weights, which makes a step faster than one that does; a step is no
+slower than the published procedure in PyTorch at its best settings; memory stays flat. Baselines: the same step with
+weight gradients in its inner steps; PyTorch as such steps are usually written, with its best settings, and by
+torch.compile (see `benchmarks.torch_saat`), with the same weights, images and bank, whose first step must give the same
+losses. Each way has a process of its own with all cores; they take turns, so that only one works at a time.
+
+PyTorch is needed for its rows alone: extra `bench`, here or in another environment, which TORCH_PYTHON names.
 """
 
+import contextlib
+import importlib.util
 import os
-import time
+import sys
+import tempfile
+from pathlib import Path
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import tyro
 
-import keras
-import numpy as np
-import tensorflow as tf
+from benchmarks.timing import Timing, cores, figure, in_turns, show, write_result
+from benchmarks.workers import Worker
 
-from saat_tf.layers import CodeBank
-from saat_tf.losses import DPH
-from saat_tf.models import SAAT, HashingModel
+REPEATS, MEMORY_STEPS = 5, 50
+THREADS = str(cores())
+ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": THREADS}
+TORCH_VARIANTS = {
+    "PyTorch, as usually written": "usual",
+    "PyTorch, best settings": "best",
+    "PyTorch, best settings, torch.compile": "compiled",
+}
+OURS = "saat-tf"
+# Name of the way: options of step_worker, environment.
+WAYS = {
+    OURS: ((), {}),
+    "saat-tf, weight gradients as well": (("--weight-gradients",), {}),
+    "saat-tf, oneDNN off": ((), {"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    "saat-tf, XLA": (("--xla",), {}),
+    "saat-tf, mixed_bfloat16": (("--precision", "mixed_bfloat16"), {}),
+}
+# Only few ways at a time: each process holds the weights, their gradients and what a step keeps.
+GROUPS = (
+    (OURS, "saat-tf, weight gradients as well", *TORCH_VARIANTS),
+    (OURS, "saat-tf, oneDNN off", "saat-tf, XLA", "saat-tf, mixed_bfloat16"),
+)
+SLOW_TO_COMPILE = ("PyTorch, best settings, torch.compile",)
+CASES = {
+    "alexnet": ("--backbone", "alexnet", "--image-size", "224", "--batch-size", "32"),
+    "efficientnet_lite0": ("--backbone", "efficientnet_lite0", "--image-size", "48", "--batch-size", "64"),
+}
+QUICK_CASES = {
+    "alexnet": ("--backbone", "alexnet", "--image-size", "64", "--batch-size", "4", "--num-steps", "2"),
+    "efficientnet_lite0": (
+        "--backbone",
+        "efficientnet_lite0",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "16",
+        "--num-steps",
+        "2",
+    ),
+}
 
-BATCH, IMAGE_SIZE, BITS, CLASSES, NUM_STEPS, REPEATS = 32, 224, 32, 80, 7, 5
+
+def torch_python() -> str | None:
+    """Return the interpreter that has PyTorch: TORCH_PYTHON, or this one; None where there is none."""
+    named = os.environ.get("TORCH_PYTHON")
+    return named or (sys.executable if importlib.util.find_spec("torch") else None)
 
 
-class SAATWithWeightGradients(SAAT):
-    """SAAT whose inner loop backpropagates to the weights too, and throws that away."""
-
-    sink = tf.Variable(0.0, trainable=False)
-
-    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
-        """Return adversarial images, by the slower way."""
-        threat_model, variables = self.attack.threat_model, self.encoder.trainable_variables
-        adversarial_images = threat_model.random_start(images, tf.constant([0, 0]))
-        for _ in range(self.attack.num_steps):
-            with tf.GradientTape() as tape:
-                tape.watch(adversarial_images)
-                codes = self.encoder(adversarial_images, training=True)
-                gain = tf.reduce_mean(codes * wanted_codes, axis=-1)
-            gradient, *weight_gradients = tape.gradient(gain, [adversarial_images, *variables])
-            # TensorFlow drops what nobody reads, so every weight gradient is read.
-            self.sink.assign(tf.add_n([tf.reduce_sum(weight_gradient) for weight_gradient in weight_gradients]))
-            moved = adversarial_images + self.attack.rule.step_size * tf.sign(gradient)
-            adversarial_images = threat_model.project(moved, images)
-        return adversarial_images
+def start(way: str, case: tuple[str, ...], file: Path, *extra: str) -> Worker:
+    """Start the process of a way; our own writes the case that PyTorch reads."""
+    if way in TORCH_VARIANTS:
+        options = ("--case", str(file), "--variant", TORCH_VARIANTS[way], "--threads", THREADS, *extra)
+        return Worker("benchmarks.torch_saat", options, environment={"OMP_NUM_THREADS": THREADS}, python=torch_python())
+    options, environment = WAYS[way]
+    return Worker("benchmarks.step_worker", (*case, *options, *extra), environment={**ENVIRONMENT, **environment})
 
 
-def main() -> None:
-    """Print images/s of both and their ratio."""
-    rng = np.random.default_rng(0)
-    labels = (rng.random((BATCH, CLASSES)) < 0.04).astype(np.float32)
-    batch = (rng.random((BATCH, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32), labels, np.arange(BATCH))
-    steps = {}
-    for kind in (SAAT, SAATWithWeightGradients):
-        keras.utils.set_random_seed(0)
-        saat = kind(
-            HashingModel("alexnet", BITS, IMAGE_SIZE), CodeBank.from_labels(labels, BITS), DPH(), num_steps=NUM_STEPS
-        )
-        saat.compile(optimizer=keras.optimizers.SGD(0.01))
-        steps[kind] = tf.function(saat.train_step)
-        steps[kind](tuple(map(tf.convert_to_tensor, batch)))
-    seconds = {kind: [] for kind in steps}
-    for _ in range(REPEATS):
-        for kind, step in steps.items():
-            started = time.perf_counter()
-            step(tuple(map(tf.convert_to_tensor, batch)))
-            seconds[kind].append(time.perf_counter() - started)
-    ours, baseline = (float(np.median(seconds[kind])) for kind in (SAAT, SAATWithWeightGradients))
-    print(f"alexnet, {IMAGE_SIZE} px, batch {BATCH}, {NUM_STEPS} inner steps, {os.cpu_count()} cores, "
-          f"oneDNN {os.environ['TF_ENABLE_ONEDNN_OPTS']}, median of {REPEATS} steps")  # fmt: skip
-    print(f"pixel gradients alone        {BATCH / ours:5.2f} images/s ({ours:.2f} s a step)")
-    print(f"weight gradients as well     {BATCH / baseline:5.2f} images/s ({baseline:.2f} s a step)")
-    print(f"ratio                        {baseline / ours:5.2f}")
+def same_work(case: tuple[str, ...], file: Path) -> dict[str, dict[str, float]]:
+    """Return the losses of the first step without dropout: ours, and those of PyTorch's usual way."""
+    usual = next(iter(TORCH_VARIANTS))
+    with start(OURS, case, file, "--no-dropout", "--dump", str(file)) as ours:
+        found = {OURS: ours()}
+    with start(usual, case, file, "--compare") as baseline:
+        found[usual] = baseline()
+    return {way: {name: value for name, value in row.items() if name.endswith("loss")} for way, row in found.items()}
+
+
+def measure(name: str, case: tuple[str, ...], repeats: int, ways: tuple[str, ...], folder: Path) -> list[dict]:
+    """Return a row for each of some ways; ours is the first, and ratios say how much longer the others take."""
+    file = folder / f"{name}.npz"
+    with contextlib.ExitStack() as stack:
+        workers, failed = {}, []
+        for way in ways:
+            extra = ("--peak", "--dump", str(file)) if way == OURS else ()
+            try:
+                workers[way] = stack.enter_context(start(way, case, file, *extra))
+                workers[way]()  # compiles
+            except RuntimeError as error:
+                workers.pop(way, None)
+                failed.append({"case": name, "name": way, "failed": str(error)[:200]})
+        timings = in_turns(workers, repeats=repeats)
+        facts = workers[OURS].facts
+    return [*(row_of(name, way, timings, case, facts) for way in timings), *failed]
+
+
+def row_of(name: str, way: str, timings: dict[str, Timing], case: tuple[str, ...], facts: dict) -> dict:
+    """Return the figures of a way."""
+    rate = facts["flops"] / timings[way].median
+    return {
+        "case": name,
+        **timings[way].row(way),
+        "ratio": figure(timings[way].median / timings[OURS].median),
+        "images_per_s": figure(int(case[case.index("--batch-size") + 1]) / timings[way].median),
+        "gflops": figure(rate / 1e9),
+        "share_of_peak": figure(rate / facts["peak"]),
+    }
+
+
+def memory(case: tuple[str, ...], steps: int) -> dict:
+    """Return the resident memory, in MB, after a tenth of some steps and after all."""
+    with start(OURS, case, Path()) as worker:
+        sizes = [worker()["rss_mb"] for _ in range(steps)]
+    return {
+        "steps": steps,
+        "early_step": steps // 10,
+        "early_mb": round(sizes[steps // 10 - 1]),
+        "last_mb": round(sizes[-1]),
+    }
+
+
+def main(*, quick: bool = False, only: tuple[str, ...] = tuple(CASES)) -> None:
+    """Print images/s of each way, and how much longer it takes than ours.
+
+    Args:
+        quick: smaller images and batches, and fewer steps: whether it works, in about half a minute.
+        only: of the two networks, these.
+    """
+    cases, repeats = (QUICK_CASES, 2) if quick else (CASES, REPEATS)
+    has_torch, rows, losses = torch_python() is not None, [], None
+    if not has_torch:
+        print('no PyTorch: its rows are left out; pip install "saat-tf[bench]", or name another Python by TORCH_PYTHON')
+    with tempfile.TemporaryDirectory() as folder:
+        for name in only:
+            for group in GROUPS[: 1 if quick else None]:
+                torch_runs = has_torch and name == "alexnet"
+                ways = tuple(way for way in group if way not in TORCH_VARIANTS or torch_runs)
+                ways = tuple(way for way in ways if not (quick and way in SLOW_TO_COMPILE))
+                found = measure(name, cases[name], repeats, ways, Path(folder))
+                show([row for row in found if "failed" not in row])
+                rows += found
+        if has_torch and "alexnet" in only:
+            losses = same_work(cases["alexnet"], Path(folder) / "compared.npz")
+            print(f"losses of one step: {losses}")
+    flat = memory(cases["efficientnet_lite0"], 10 if quick else MEMORY_STEPS)
+    print(f"memory: {flat}")
+    write_result("saat_step", {"rows": rows, "losses": losses, "memory": flat}, quick=quick)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from saat_tf.codes import sign
+from saat_tf.label_subsets import SubsetSums, apart_from_subsets
 
 # A score this small beside its terms is the float64 rounding of an exact tie, and a tie is +1 like any sign(0).
 TIE_TOLERANCE = 1e-12
@@ -15,7 +16,8 @@ INTEGER_TIE_TOLERANCE = 1e-14
 class CodeSums(NamedTuple):
     """Sums of the +-1 codes of a bank's items, from which a mainstay code follows at a cost without N.
 
-    With M distinct label sets, C labels, and at most L labels an item. All are integers in float32, exact below 2^24.
+    Tensors, or variables, which are read when they are needed. With M distinct label sets, C labels, and at most L
+    labels an item. All are integers in float32, exact below 2^24.
 
     Args:
         label_sets: (M, C) of 0/1, one row a label set.
@@ -23,13 +25,15 @@ class CodeSums(NamedTuple):
         set_counts: (M,), how many items each label set has.
         label_sums: (C * L, K): row c * L + l - 1 sums over the items of exactly l labels, one of which is c.
         label_counts: (C * L,), how many those are.
+        subsets: sums by subsets of labels, where the bank keeps them.
     """
 
-    label_sets: tf.Tensor
-    set_sums: tf.Tensor
-    set_counts: tf.Tensor
-    label_sums: tf.Tensor
-    label_counts: tf.Tensor
+    label_sets: tf.Tensor | tf.Variable
+    set_sums: tf.Tensor | tf.Variable
+    set_counts: tf.Tensor | tf.Variable
+    label_sums: tf.Tensor | tf.Variable
+    label_counts: tf.Tensor | tf.Variable
+    subsets: SubsetSums | None = None
 
 
 def mainstay_codes(
@@ -79,7 +83,9 @@ def mainstay_codes(
 
 
 def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
-    """Compute the codes of `mainstay_codes` from running sums, in O(M (C + K)) a row however many items there are.
+    """Compute the codes of `mainstay_codes` from running sums, at a cost a row that does not grow with the items.
+
+    It is O(M (C + K)), or O(2^L K) where sums by subsets are kept and no row has more labels than an item.
 
     The positive side is linear in y: an item of l labels weighs 1 / sqrt(l) for each label that it shares (|y|
     cancels). With p_l and w_l the code sum and the count, over the labels of y, of the items of l labels, and q and n
@@ -103,20 +109,14 @@ def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
         [[1.0, 1.0], [-1.0, 1.0]]
     """
     exact = _dtype_of_exact_products()
-    labels, (label_sets, *sums) = tf.cast(labels, exact), (tf.cast(x, exact) for x in sums)
-    set_sums, set_counts, label_sums, label_counts = sums
-    num_classes, code_length = label_sets.shape[1], set_sums.shape[1]
-    # The number of shared labels is 0, 1, 2 ...: one minus it is positive, and then 1, where none is shared.
-    apart = tf.nn.relu(1.0 - tf.matmul(labels, label_sets, transpose_b=True))  # (B, C) @ (C, M) -> (B, M)
-    apart_sums = tf.matmul(apart, set_sums)  # q: (B, M) @ (M, K) -> (B, K)
-    apart_counts = tf.linalg.matvec(apart, set_counts)  # n: (B, M) @ (M,) -> (B,)
+    labels, label_sums, label_counts = (tf.cast(x, exact) for x in (labels, sums.label_sums, sums.label_counts))
+    num_classes, code_length = sums.label_sets.shape[1], sums.set_sums.shape[1]
+    apart_sums, apart_counts = _apart(labels, sums)  # q, n
     shared_sums = tf.matmul(labels, tf.reshape(label_sums, (num_classes, -1)))  # (B, C) @ (C, L*K) -> (B, L*K)
     shared_sums = tf.reshape(shared_sums, (tf.shape(labels)[0], -1, code_length))  # p: (B, L*K) -> (B, L, K)
     shared_counts = tf.matmul(labels, tf.reshape(label_counts, (num_classes, -1)))  # w: (B, C) @ (C, L) -> (B, L)
 
-    apart_sums, apart_counts, shared_sums, shared_counts = (
-        tf.cast(x, tf.float64) for x in (apart_sums, apart_counts, shared_sums, shared_counts)
-    )
+    shared_sums, shared_counts = tf.cast(shared_sums, tf.float64), tf.cast(shared_counts, tf.float64)
     # Where nothing is apart, q is 0 as well and n = 1 leaves the positive side alone.
     terms = shared_sums * tf.maximum(apart_counts, 1.0)[:, None, None] - apart_sums[:, None] * shared_counts[..., None]
     weights = tf.math.rsqrt(tf.range(1.0, tf.shape(shared_counts)[1] + 1, dtype=tf.float64))
@@ -125,6 +125,25 @@ def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
     scores = tf.where(tf.abs(scores) <= rounding, tf.zeros_like(scores), scores)
     nothing_shared = tf.reduce_sum(shared_counts, axis=1, keepdims=True) == 0
     return tf.cast(sign(tf.where(nothing_shared, -apart_sums, scores)), tf.float32)
+
+
+def _apart(labels: tf.Tensor, sums: CodeSums) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the code sum and the number of the items that share no label with a row: float64 (B, K) and (B,)."""
+
+    def from_sets() -> tuple[tf.Tensor, tf.Tensor]:
+        label_sets, set_sums, set_counts = (
+            tf.cast(x, labels.dtype) for x in (sums.label_sets, sums.set_sums, sums.set_counts)
+        )
+        # The number of shared labels is 0, 1, 2 ...: one minus it is positive, and then 1, where none is shared.
+        apart = tf.nn.relu(1.0 - tf.matmul(labels, label_sets, transpose_b=True))  # (B, C) @ (C, M) -> (B, M)
+        totals = tf.matmul(apart, set_sums), tf.linalg.matvec(apart, set_counts)  # (B, K), (B,)
+        return tuple(tf.cast(total, tf.float64) for total in totals)
+
+    if sums.subsets is None:
+        return from_sets()
+    max_labels = sums.label_counts.shape[0] // sums.label_sets.shape[1]
+    most = tf.reduce_max(tf.reduce_sum(labels, axis=1))
+    return tf.cond(most <= max_labels, lambda: apart_from_subsets(labels, sums.subsets, max_labels), from_sets)
 
 
 def label_places(label_sets: tf.Tensor, max_labels: int) -> tf.Tensor:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from saat_tf.models import HashingModel
 from trainers.cluster import Cluster
+from trainers.inner_options import ON_ONE_DEVICE
 from trainers.recipe import Recipe
 
 
@@ -70,6 +71,10 @@ def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
         raise ValueError("--on-collapse rollback trains on one machine. Over several, use stop or ignore.")
     if recipe.defense == "atrdh":
         raise ValueError("--defense atrdh trains on one device. On one machine, name one by --devices.")
+    if recipe.inner in ON_ONE_DEVICE:
+        raise ValueError(
+            f"--inner {recipe.inner} trains on one device. On one machine, name one by --devices, or choose n-fgsm."
+        )
     if recipe.weight_perturbation:
         raise ValueError(
             "--weight-perturbation trains on one device. On one machine, name one by --devices, or leave it out."

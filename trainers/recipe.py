@@ -100,9 +100,10 @@ class Recipe(DefenseOptions):
     those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
     training on 50 images does, 1% of an epoch of 5,000. 0: watch none."""
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
-    """What to do where, for two epochs, the watched images' robust MAP is below half of its best and their clean MAP no
-    lower than then (catastrophic overfitting): stop with advice; rollback to the most robust epoch's weights and go on
-    with twice the --num-steps, three times at most; or ignore it."""
+    """What to do where, for two epochs, the watched images' robust MAP is below half of its best, or the attack flips
+    twice the bits of before, and their clean MAP is no lower (catastrophic overfitting): stop with advice; rollback to
+    the most robust epoch's weights and go on with twice the passes of --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo:
+    four steps of half the radius; pgd: twice the --num-steps), three times at most; or ignore it."""
     profile: bool = False
     """Trace five steps of each phase for TensorBoard's profiler, into the run's logs."""
     seed: int = 0

@@ -32,6 +32,7 @@ from trainers.console import CONSOLE, DEFENSES, quiet_libraries, result_table, s
 from trainers.devices import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.files import FileData
 from trainers.follow import follow
+from trainers.inner_options import check_inner
 from trainers.journal import Journal
 from trainers.keeper import NotFiniteError
 from trainers.meeting import meet
@@ -155,6 +156,7 @@ def check_recipe(recipe: Recipe) -> None:
         value = getattr(recipe, option)
         if not fits(value):
             raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
+    check_inner(recipe)
     check_weights(recipe)
 
 

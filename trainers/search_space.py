@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras_tuner as kt
 
+from trainers.inner_options import STEP_OPTIONS
 from trainers.recipe import Recipe
 from trainers.run import check_recipe
 
@@ -60,7 +61,9 @@ def default_space(recipe: Recipe) -> tuple[str, ...]:
         "epsilon-255=4..16", "step-255=0.5..4:log", "num-steps=3..10", "adversarial-weight=0.3..5:log",
         "quantization-weight=1e-5..1e-2:log", f"learning-rate={rate / 10:g}..{rate * 3:g}:log",
     )  # fmt: skip
-    return tuple(text for text in space if recipe.defense != "atrdh" or not text.startswith("quantization"))
+    unread = ["quantization-weight"] if recipe.defense == "atrdh" else []
+    unread += [name.replace("_", "-") for name in STEP_OPTIONS] if recipe.inner != "pgd" else []
+    return tuple(text for text in space if text.partition("=")[0] not in unread)
 
 
 def read_space(texts: Sequence[str], recipe: Recipe) -> tuple[Dimension, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from saat_tf.backbones import load_pretrained_weights, load_weights_file
-from saat_tf.data import RetrievalData, evaluation_batches, training_epochs
+from saat_tf.data import RetrievalData, evaluation_batches, replayed, training_epochs
 from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashingLoss, HashNet, OrthoHash
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Refinements
@@ -17,6 +17,7 @@ from saat_tf.replicas import distribute, taken_here
 from saat_tf.threat_model import ThreatModel, from_255
 from trainers.collapse import CollapseWatch
 from trainers.console import DEFENSES, FitProgress
+from trainers.inner_options import build_inner, passes_over_data, replays_of
 from trainers.journal import Journal
 from trainers.keeper import Keeper
 from trainers.probe import Probe
@@ -83,24 +84,27 @@ def train_adversarially(
     *,
     held_out: RetrievalData | None = None,
     until: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train the encoder on by the recipe's defence; the hashing loss goes on from what it learnt in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
     ends the training after that many of the recipe's epochs, from where it can go on as if it had never ended.
+    `callbacks` are called before those of the run.
     """
+    replays, passes = replays_of(recipe), passes_over_data(recipe)
     with encoder.distribute_strategy.scope():
         training = build_defense(recipe, encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
         optimizer = _optimizer(
-            recipe, data, recipe.learning_rate, recipe.epochs, name=recipe.adversarial_optimizer or recipe.optimizer,
+            recipe, data, recipe.learning_rate, passes * replays, name=recipe.adversarial_optimizer or recipe.optimizer,
             cuts=ADVERSARIAL_CUTS, weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
         )  # fmt: skip
-    select = []
+    select = [*callbacks]
     if journal is not None and held_out is not None:
-        select = [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
+        select += [RobustCheckpoint(held_out, recipe.epsilon_255, journal.checkpoints, seed=recipe.seed)]
     _fit(
-        recipe, data, training, optimizer, until or recipe.epochs, journal, recipe.defense, first=select,
-        probe=build_probe(recipe, data, held_out),
+        recipe, data, training, optimizer, passes_over_data(recipe, until), journal, recipe.defense, first=select,
+        probe=build_probe(recipe, data, held_out), replays=replays,
     )  # fmt: skip
 
 
@@ -127,8 +131,7 @@ def build_defense(
         code_bank,
         hashing_loss,
         epsilon=from_255(recipe.epsilon_255),
-        step_size=from_255(recipe.step_255),
-        num_steps=recipe.num_steps,
+        inner=build_inner(recipe, num_items=code_bank.num_items),
         inner_training=recipe.inner_training,
         refinements=Refinements(
             adversarial_hashing_weight=recipe.adversarial_hashing_weight,
@@ -180,6 +183,7 @@ def _fit(
     *,
     first: Sequence[keras.callbacks.Callback] = (),
     probe: Probe | None = None,
+    replays: int = 1,
 ) -> None:
     """Train from where the journal says on; of several workers the chief alone has one.
 
@@ -197,8 +201,9 @@ def _fit(
         random_crop=isinstance(recipe, FileRecipe) and recipe.random_crop,
         needed=taken_here(strategy),
     )
+    batches = replayed(batches, replays)
     title, seconds_of = ("Hashing training", "pretrain") if phase == "hashing" else (DEFENSES[phase], "adversarial")
-    epoch_steps, every, workers = _steps(recipe, data, 1), recipe.checkpoint_every, Workers(strategy)
+    epoch_steps, every, workers = _steps(recipe, data, replays), recipe.checkpoint_every, Workers(strategy)
     with (
         contextlib.nullcontext() if journal is None else journal.timed(seconds_of) as clock,
         Keeper(journal, training, phase, clock, epoch_steps=epoch_steps, every=every, workers=workers) as keeper,

@@ -15,7 +15,8 @@ class Watch(keras.callbacks.Callback):
 
     Scalars: the parts of the loss, the learning rate, the MAPs and the bits flipped after each attack step that the
     probe finds, and the balance of the bank's worst bit: the rarer of its two values' share, 0.5 at best. A histogram
-    of the share of +1 of each bit; pictures of the probe. The MAPs are put into `logs` too, for callbacks that follow.
+    of the share of +1 of each bit; pictures of the probe. The MAPs, and the bits flipped in the
+    end, are put into `logs` too, for callbacks that follow.
 
     Args:
         folder: where the logs go.
@@ -45,7 +46,11 @@ class Watch(keras.callbacks.Callback):
         """Log the epoch."""
         measured = self.probe and self.probe.measure(self.model)
         if measured and logs is not None:
-            logs.update(watched_clean_map=measured.clean_map, watched_robust_map=measured.robust_map)
+            logs.update(
+                watched_clean_map=measured.clean_map,
+                watched_robust_map=measured.robust_map,
+                watched_bits_flipped=float(measured.bits_flipped[-1]),
+            )
         shares = tf.reduce_mean(tf.cast(tf.constant(self.model.code_bank.codes.numpy()) >= 0, tf.float32), axis=0)
         with self.writer.as_default(step=epoch):
             for name, value in (logs or {}).items():

@@ -24,6 +24,7 @@ from saat_tf.data.pipeline import (
     training_epochs,
 )
 from saat_tf.data.records import record_split, write_records
+from saat_tf.data.replay import replayed
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scene_labels, draw_scenes, scene_class_names
 from saat_tf.data.splits import Protocol, make_split
 
@@ -55,6 +56,7 @@ __all__ = [
     "read_coco",
     "read_image_lists",
     "record_split",
+    "replayed",
     "scene_class_names",
     "training_batches",
     "training_epochs",

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.codes import sign
+from saat_tf.label_subsets import SubsetSums, subset_rows, worthwhile_subsets
 from saat_tf.mainstay import CodeSums, label_places
 from saat_tf.replicas import gather
 
@@ -16,11 +17,12 @@ MAX_ITEMS = 1 << 24
 class CodeBank(keras.layers.Layer):
     """Hold the relaxed code and the labels of every training item, and running sums of their hash codes.
 
-    Pairwise losses read the relaxed codes; DMFL reads the sums. An update takes the item's old signs from the sums and
-    adds the new ones, O(K) for each label of a changed item, so that neither it nor DMFL costs more with more items;
-    the sums are integers and never drift. The bank is state of the training: it is saved with a checkpoint and is no
-    part of the exported encoder. Make one with `CodeBank.from_labels`; the constructor makes the empty shape that a
-    saved bank is loaded into. Change codes by `update` alone.
+    DMFL reads sums of hash codes, DPH sums of relaxed codes, other pairwise losses the relaxed codes themselves. An
+    update takes the item's old code from the sums and adds the new one, so that neither it nor DMFL nor DPH costs more
+    with more items. Sums of hash codes are integers and never drift; those of relaxed codes are float64, which leaves
+    float32 all its digits. The bank is state of the training: it is saved with a checkpoint and is no part of the
+    exported encoder. Make one with `CodeBank.from_labels`; the constructor makes the empty shape that a saved bank is
+    loaded into. Change codes by `update` alone.
 
     Codes start at zero, whose sign is +1: fill the bank with the model's codes before DMFL reads it.
 
@@ -30,6 +32,7 @@ class CodeBank(keras.layers.Layer):
         num_classes: C.
         code_length: K.
         max_labels: L, the most labels that an item has, at least 1.
+        num_subsets: P, sets of labels that items carry among theirs; 0 where no sums are kept for them.
 
     Raises:
         ValueError: more than 2^24 items.
@@ -51,6 +54,7 @@ class CodeBank(keras.layers.Layer):
         code_length: int,
         *,
         max_labels: int,
+        num_subsets: int = 0,
         dtype: str = "float32",
         **kwargs,
     ) -> None:
@@ -65,6 +69,7 @@ class CodeBank(keras.layers.Layer):
         self.num_classes = num_classes
         self.code_length = code_length
         self.max_labels = max_labels
+        self.num_subsets = num_subsets
         # Synchronised updates (see `update`) keep the copies of all replicas equal.
         self.codes = self._table("codes", (num_items, code_length))
         self.label_sets = self._table("label_sets", (num_label_sets, num_classes))
@@ -73,6 +78,12 @@ class CodeBank(keras.layers.Layer):
         self.set_counts = self._table("set_counts", (num_label_sets,))
         self.label_sums = self._table("label_sums", (num_classes * max_labels, code_length))
         self.label_counts = self._table("label_counts", (num_classes * max_labels,))
+        self.relaxed_sums = self._table("relaxed_sums", (num_label_sets, code_length), "float64")
+        self.relaxed_products = self._table("relaxed_products", (code_length, code_length), "float64")
+        if num_subsets:
+            self.subset_keys = self._table("subset_keys", (num_subsets,), "int64")
+            self.subset_sums = self._table("subset_sums", (num_subsets + 1, code_length))
+            self.subset_counts = self._table("subset_counts", (num_subsets + 1,))
         self.built = True
 
     def _table(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> keras.Variable:
@@ -105,7 +116,16 @@ class CodeBank(keras.layers.Layer):
         """
         num_classes, sizes = label_sets.shape[1], label_sets.sum(axis=1)
         max_labels = max(1, int(sizes.max()))
-        bank = cls(len(set_index), len(label_sets), num_classes, code_length, max_labels=max_labels, **kwargs)
+        keys = worthwhile_subsets(label_sets, code_length)
+        bank = cls(
+            len(set_index),
+            len(label_sets),
+            num_classes,
+            code_length,
+            max_labels=max_labels,
+            num_subsets=len(keys),
+            **kwargs,
+        )
         counts = np.bincount(set_index, minlength=len(label_sets))
         label_counts = np.stack(
             [counts[sizes == size] @ label_sets[sizes == size] for size in range(1, max_labels + 1)], axis=1
@@ -117,6 +137,13 @@ class CodeBank(keras.layers.Layer):
         # Every code starts as the sign of zero, +1.
         bank.set_sums.assign(np.repeat(counts[:, None], code_length, axis=1))
         bank.label_sums.assign(np.repeat(label_counts[:, None], code_length, axis=1))
+        if len(keys):
+            rows = subset_rows(tf.constant(label_sets, tf.float32), tf.constant(keys), max_labels).numpy()
+            # float64 counts exactly beyond what a bank holds; the last row stays empty.
+            subset_counts = np.bincount(rows.ravel(), np.repeat(counts, rows.shape[1]), minlength=len(keys) + 1)[:-1]
+            bank.subset_keys.assign(keys)
+            bank.subset_counts.assign(np.append(subset_counts, 0))
+            bank.subset_sums.assign(np.append(subset_counts, 0)[:, None] * np.ones((1, code_length)))
         return bank
 
     def update(self, index: tf.Tensor, relaxed_codes: tf.Tensor) -> None:
@@ -135,19 +162,38 @@ class CodeBank(keras.layers.Layer):
         rows = tf.gather(relaxed_codes, tf.gather(order, last))
         once = tf.cast(last == tf.range(tf.size(items)), tf.float32)[:, None]
         # Rows are gathered from the variables themselves: a table read whole would be copied whole before the write.
-        change = once * (sign(rows) - sign(tf.gather(self.codes.value, items)))  # (B, K)
+        old_rows = tf.gather(self.codes.value, items)
+        change = once * (sign(rows) - sign(old_rows))  # (B, K)
         sets = tf.gather(self.set_index.value, items)
-        places = label_places(tf.gather(self.label_sets.value, sets), self.max_labels)  # (B, C * L)
+        labels = tf.gather(self.label_sets.value, sets)
+        places = label_places(labels, self.max_labels)  # (B, C * L)
 
         self.codes.value.scatter_update(tf.IndexedSlices(rows, items))
         self.set_sums.value.scatter_add(tf.IndexedSlices(change, sets))
         # Products of 0, 1, 2 and -2 are exact in every precision.
         self.label_sums.value.assign_add(tf.matmul(places, change, transpose_a=True))
+        if self.num_subsets:
+            rows_of_subsets = subset_rows(labels, self.subset_keys.value, self.max_labels)  # (B, 2^L)
+            # What has no row goes to the last one, as a change of nothing.
+            kept = tf.cast(rows_of_subsets < self.num_subsets, tf.float32)[..., None] * change[:, None]  # (B, 2^L, K)
+            slices = tf.reshape(kept, (-1, self.code_length)), tf.reshape(rows_of_subsets, [-1])
+            self.subset_sums.value.scatter_add(tf.IndexedSlices(*slices))
+
+        new, old = (tf.cast(once * x, tf.float64) for x in (rows, old_rows))
+        self.relaxed_sums.value.scatter_add(tf.IndexedSlices(new - old, sets))
+        # (K, B) @ (B, K) -> (K, K)
+        products = tf.matmul(new, new, transpose_a=True) - tf.matmul(old, old, transpose_a=True)
+        self.relaxed_products.value.assign_add(products)
 
     def sums(self) -> CodeSums:
-        """Return the sums of the hash codes, as `saat_tf.mainstay.mainstay_codes_from_sums` takes them."""
+        """Return the sums of the hash codes, as `saat_tf.mainstay.mainstay_codes_from_sums` takes them.
+
+        They are the bank's variables, not copies: what is not needed is not read.
+        """
         tables = (self.label_sets, self.set_sums, self.set_counts, self.label_sums, self.label_counts)
-        return CodeSums(*(tf.convert_to_tensor(table) for table in tables))
+        of_subsets = (self.subset_keys, self.subset_sums, self.subset_counts) if self.num_subsets else ()
+        subsets = SubsetSums(*(table.value for table in of_subsets)) if of_subsets else None
+        return CodeSums(*(table.value for table in tables), subsets=subsets)
 
     def code_sums(self) -> tf.Tensor:
         """Return the sum of the hash codes of each label set: float32 (M, K), integers."""
@@ -159,8 +205,16 @@ class CodeBank(keras.layers.Layer):
 
     def relevance(self, labels: tf.Tensor) -> tf.Tensor:
         """Tell which items share a label with which row of `labels` (B, C): float32 (B, N) of 0/1."""
-        shares = tf.matmul(labels, self.label_sets, transpose_b=True) > 0  # (B, C) @ (C, M) -> (B, M)
-        return tf.gather(tf.cast(shares, tf.float32), self.set_index, axis=1)  # (B, M) -> (B, N)
+        return tf.gather(self._sharing(labels), self.set_index, axis=1)  # (B, M) -> (B, N)
+
+    def related_sums(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return the sum of the relaxed codes of the items that share a label with a row: (B, C) -> float64 (B, K)."""
+        shares = tf.cast(self._sharing(labels), tf.float64)
+        return tf.matmul(shares, tf.convert_to_tensor(self.relaxed_sums))  # (B, M) @ (M, K) -> (B, K)
+
+    def _sharing(self, labels: tf.Tensor) -> tf.Tensor:
+        """Tell which label sets share a label with which row: (B, C) -> float32 (B, M) of 0/1."""
+        return tf.cast(tf.matmul(labels, self.label_sets, transpose_b=True) > 0, tf.float32)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -171,4 +225,5 @@ class CodeBank(keras.layers.Layer):
             "num_classes": self.num_classes,
             "code_length": self.code_length,
             "max_labels": self.max_labels,
+            "num_subsets": self.num_subsets,
         }

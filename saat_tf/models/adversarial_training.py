@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from saat_tf.attacks import PGD, SignStep, alignment
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss, consistency_loss
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.models.inner import Crafting, InnerAttack, Steps
 from saat_tf.models.refinements import Refinements
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import ThreatModel
@@ -29,6 +29,7 @@ class AdversarialTraining(TrainingModel):
         epsilon: radius of the ball in pixel units of [0, 1].
         step_size: step of the inner PGD in the same units.
         num_steps: steps of the inner PGD.
+        inner: inner attack instead of PGD by `step_size` and `num_steps`: one of `saat_tf.models.inner`.
         inner_training: "training" crafts x' with dropout and batch statistics as in a training step, like the
             authors; "inference" crafts it against the model that will be attacked.
         refinements: what the step does beyond the paper; nothing by default.
@@ -49,6 +50,7 @@ class AdversarialTraining(TrainingModel):
         epsilon: float = 8 / 255,
         step_size: float = 2 / 255,
         num_steps: int = 7,
+        inner: InnerAttack | None = None,
         inner_training: str = "training",
         refinements: Refinements = NONE,
         seed: int = 0,
@@ -57,9 +59,8 @@ class AdversarialTraining(TrainingModel):
         super().__init__(encoder, code_bank, hashing_loss, **kwargs)
         if inner_training not in INNER_TRAINING:
             raise ValueError(f"`inner_training` must be one of {INNER_TRAINING}. Received: {inner_training!r}.")
-        self.attack = PGD(
-            threat_model=ThreatModel(epsilon), objective=alignment, rule=SignStep(step_size), num_steps=num_steps
-        )
+        self.threat_model = ThreatModel(epsilon)
+        self.inner = Steps(num_steps=num_steps, step_size=step_size) if inner is None else inner
         self.inner_training = inner_training
         layers = encoder._flatten_layers()
         self.has_batch_norm = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
@@ -67,20 +68,33 @@ class AdversarialTraining(TrainingModel):
         self.seed = seed
         self.loss_means.update({name: keras.metrics.Mean(name=name) for name in refinements.weights()})
 
-    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor | None = None) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3) whose codes are driven to `wanted_codes` (B, K) of -1/+1.
 
+        `index` (B,) says which training images they are, for an inner attack that keeps something of each.
         Whatever the forward passes in training mode change (batch statistics, dropout seeds) is put back.
         """
         training = self.inner_training == "training"
         before = _values(self.encoder.non_trainable_variables)
-        adversarial_images = self.attack(
-            lambda x, alpha: self.encoder(x, alpha=alpha, training=training), images, wanted_codes, self.step_seed()
+        step = Crafting(
+            encoder=self.encoder,
+            training=training,
+            threat_model=self.threat_model,
+            seed=self.step_seed(),
+            index=index,
         )
+        adversarial_images = self.inner.craft(step, images, wanted_codes)
         if training:
             with tf.control_dependencies([adversarial_images]):
                 _assign(self.encoder.non_trainable_variables, before)
         return adversarial_images
+
+    def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
+        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the crafted ones."""
+        if self.inner.follows:
+            self.inner.follow(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
+        else:
+            self.descend(tape, loss, images)
 
     def both_codes(self, images: tf.Tensor, adversarial_images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return h, at the hashing loss's alpha, and h', at alpha 1, of images (B, S, S, 3) in training: (B, K) each.
@@ -147,9 +161,8 @@ class AdversarialTraining(TrainingModel):
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
-            "epsilon": self.attack.threat_model.epsilon,
-            "step_size": self.attack.rule.step_size,
-            "num_steps": self.attack.num_steps,
+            "epsilon": self.threat_model.epsilon,
+            "inner": keras.saving.serialize_keras_object(self.inner),
             "inner_training": self.inner_training,
             "refinements": dataclasses.asdict(self.refinements),
             "seed": self.seed,
@@ -158,7 +171,10 @@ class AdversarialTraining(TrainingModel):
     @classmethod
     def from_config(cls, config: dict) -> "AdversarialTraining":
         """Rebuild the model with its parts."""
-        return super().from_config({**config, "refinements": Refinements(**config.get("refinements", {}))})
+        parts = {"refinements": Refinements(**config.get("refinements", {}))}
+        if "inner" in config:
+            parts["inner"] = keras.saving.deserialize_keras_object(config["inner"])
+        return super().from_config({**config, **parts})
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:

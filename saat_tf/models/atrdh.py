@@ -8,7 +8,7 @@ from saat_tf.attacks.prototype_net import PrototypeNet, prototype_loss
 from saat_tf.codes import sign
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
-from saat_tf.losses.dph import dph_loss
+from saat_tf.losses.dph import dph_loss_of_bank
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.hashing_model import HashingModel
 
@@ -32,7 +32,8 @@ class ATRDH(AdversarialTraining):
         code_bank: codes and labels of the training set, whose label sets are the targets.
         hashing_loss: L_hash.
         adversarial_weight: weight of the second term; 2 in the code of SAAT's authors.
-        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner_training, refinements, seed.
+        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
+            seed.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -82,15 +83,16 @@ class ATRDH(AdversarialTraining):
         images, labels, index = data
         targets = self.draw_targets(tf.shape(images)[0])
         self.train_prototypes(targets)
-        adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets))
+        adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
+            tape.watch(adversarial_images)
             relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
             self.code_bank.update(index, relaxed_codes)
             hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
             adversarial = self.adversarial_loss(adversarial_codes, labels)
             refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
             loss = hashing + self.adversarial_weight * adversarial + self.weighted(refinements)
-        self.descend(tape, loss, images)
+        self.learn(tape, loss, images, adversarial_images)
         return self.report(images, loss=loss, hashing_loss=hashing, adversarial_loss=adversarial, **refinements)
 
     def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:
@@ -113,7 +115,7 @@ class ATRDH(AdversarialTraining):
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return mean_ij( (h'_i u_j / K - s_ij)^2 ) for h' (B, K) and the labels (B, C) of their images: a scalar."""
-        return dph_loss(adversarial_codes, tf.convert_to_tensor(self.code_bank.codes), self.code_bank.relevance(labels))
+        return dph_loss_of_bank(adversarial_codes, labels, self.code_bank)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -25,7 +25,8 @@ class CgAT(SAAT):
         hashing_loss: L_hash.
         adversarial_weight: lambda; 1 in the authors' code.
         quantization_weight: mu; 0 in the authors' code.
-        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner_training, refinements, seed.
+        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
+            seed.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.

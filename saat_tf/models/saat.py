@@ -28,8 +28,9 @@ class SAAT(AdversarialTraining):
         hashing_loss: L_hash.
         adversarial_weight: lambda; 1 in the paper.
         quantization_weight: mu; 1e-4 in the paper.
-        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner_training, refinements, seed. In
-            the paper epsilon is 8/255; in the authors' code the inner PGD takes 7 steps of 2/255 in training mode.
+        **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
+            seed. In the paper epsilon is 8/255; in the authors' code the inner PGD takes 7 steps of 2/255 in training
+            mode.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -71,8 +72,9 @@ class SAAT(AdversarialTraining):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
         images, labels, index = data
-        adversarial_images = self.craft(images, -self.target_codes(labels))
+        adversarial_images = self.craft(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
+            tape.watch(adversarial_images)
             relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
             self.code_bank.update(index, relaxed_codes)
             hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
@@ -81,7 +83,7 @@ class SAAT(AdversarialTraining):
             refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
             loss = hashing + self.adversarial_weight * adversarial + self.quantization_weight * quantization
             loss += self.weighted(refinements)
-        self.descend(tape, loss, images)
+        self.learn(tape, loss, images, adversarial_images)
         return self.report(
             images,
             loss=loss,

@@ -101,18 +101,23 @@ class TrainingModel(keras.Model):
         """Return the variables of `metrics`."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    def descend(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor) -> None:
+    def descend(
+        self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, *watched: tf.Tensor
+    ) -> list[tf.Tensor]:
         """Apply one step of the optimizer to encoder and hashing loss, for the mean `loss` over `images` (B, ...).
 
-        Replicas' gradients are summed, hence each counts for its share of the batch.
+        Replicas' gradients are summed, hence each counts for its share of the batch. Returns the gradients of tensors
+        that the tape `watched`, times a positive number: from the same backward pass.
         """
         slope = self.optimizer.scale_loss(share(images))
         variables = self.trainable_variables
-        gradients = tape.gradient(loss, variables, output_gradients=slope)
+        gradients = tape.gradient(loss, [*variables, *watched], output_gradients=slope)
+        gradients, slopes = gradients[: len(variables)], gradients[len(variables) :]
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = finite_in_all_or_none(gradients)
         self.optimizer.apply(gradients, variables)
         self.hashing_loss.advance()
+        return slopes
 
     def report(self, images: tf.Tensor, **losses: tf.Tensor) -> dict[str, tf.Tensor]:
         """Add this step's losses, means over `images` (B, ...), to their means and return the means."""

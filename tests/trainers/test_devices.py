@@ -39,6 +39,8 @@ def test_without_a_gpu_a_run_has_one_replica():
     [
         ({"batch_size": 3}, "at least the number of devices, 4"),
         ({"defense": "atrdh"}, "--defense atrdh trains on one device"),
+        ({"inner": "free"}, "--inner free trains on one device"),
+        ({"inner": "fgsm-prior"}, "--inner fgsm-prior trains on one device"),
         ({"weight_perturbation": 0.005}, "--weight-perturbation trains on one device"),
     ],
 )

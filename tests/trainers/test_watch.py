@@ -12,7 +12,7 @@ from saat_tf.layers import CodeBank
 from saat_tf.models import SAAT
 from saat_tf.threat_model import ThreatModel
 from trainers import run, scenes
-from trainers.collapse import CollapseError, collapsed
+from trainers.collapse import CollapseError, Watched, collapsed
 from trainers.journal import Journal
 from trainers.probe import STEPS, Probe
 from trainers.scenes import ScenesRecipe
@@ -34,10 +34,15 @@ SMALL = {"image_size": 16, "bits": 16, "num_steps": 1, "num_train": 48, "num_que
         ([(0.08, 0.7), (0.035, 0.8), (0.035, 0.8)], False),  # less than 0.05 lost
         ([(0.3, 0.7), (0.5, 0.9), (0.4, 0.9), (0.2, 0.9), (0.1, 0.95)], True),
         ([(0.5, 0.7), (0.1, 0.8), (0.4, 0.8), (0.1, 0.8)], False),  # it recovered in between
+        ([(0.5, 0.7, 0.25), (0.4, 0.7, 0.5), (0.4, 0.7, 0.5)], True),  # the bits alone tell
+        ([(0.5, 0.7, 0.25), (0.4, 0.7, 0.5), (0.4, 0.7, 0.49)], False),  # less than twice
+        ([(0.5, 0.7, 0.05), (0.4, 0.7, 0.24), (0.4, 0.7, 0.24)], False),  # less than a fifth of the code
+        ([(0.5, 0.7, 0.25), (0.4, 0.6, 0.5), (0.4, 0.6, 0.5)], False),  # the model has become bad as a whole
+        ([(0.5, 0.7, 0.25), (0.2, 0.7, 0.3), (0.4, 0.7, 0.5)], True),  # one by MAP, one by bits
     ],
 )
 def test_collapse_is_two_epochs_of_lost_robustness_at_no_loss_of_clean_map(history, expected):
-    assert collapsed(history) == expected
+    assert collapsed([Watched(*epoch) for epoch in history]) == expected
 
 
 class Training:
@@ -75,7 +80,7 @@ def watched(tmp_path_factory):
 def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
     tags = watched.scalars()
     parts = {f"epoch_{part}" for part in ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")}
-    watched_maps = {"epoch_watched_clean_map", "epoch_watched_robust_map"}
+    watched_maps = {"epoch_watched_clean_map", "epoch_watched_robust_map", "epoch_watched_bits_flipped"}
     flips = {f"bits_flipped/after_step_{step:02d}" for step in range(STEPS + 1)}
     assert {*parts, *watched_maps, *flips, "bank/balance_of_worst_bit", "bank/share_of_plus_one", "attacked"} <= {*tags}
     assert all([step for step, _ in events] == [0, 1, 2] for events in tags.values())
@@ -127,8 +132,9 @@ def crafted(monkeypatch):
         if epoch == crafted_measure.interrupted_at:
             crafted_measure.interrupted_at = None
             raise KeyboardInterrupt
-        crafted_measure.inner_steps.append(training.attack.num_steps)
-        return dataclasses.replace(measure(self, training), clean_map=0.9, robust_map=robust[epoch])
+        crafted_measure.inner_steps.append(training.inner.num_steps)
+        found = dataclasses.replace(measure(self, training), clean_map=0.9, robust_map=robust[epoch])
+        return dataclasses.replace(found, bits_flipped=np.full_like(found.bits_flipped, 2.0))
 
     crafted_measure.interrupted_at, crafted_measure.inner_steps = None, []
     monkeypatch.setattr(Probe, "measure", crafted_measure)

@@ -135,6 +135,10 @@ def check_sums(bank):
     sums, counts = sums_by_label(bank)
     np.testing.assert_array_equal(bank.label_sums.numpy(), sums)
     np.testing.assert_array_equal(bank.label_counts.numpy(), counts)
+    relaxed = np.float64(bank.codes.numpy())
+    of_sets = np.stack([relaxed[bank.set_index.numpy() == m].sum(axis=0) for m in range(bank.num_label_sets)])
+    np.testing.assert_allclose(bank.relaxed_sums.numpy(), of_sets, atol=1e-12)
+    np.testing.assert_allclose(bank.relaxed_products.numpy(), relaxed.T @ relaxed, atol=1e-12)
 
 
 def test_sums_start_as_those_of_codes_of_plus_one():
@@ -278,7 +282,17 @@ def test_a_bank_is_saved_with_the_weights_of_a_model_that_holds_it(tmp_path):
     Holder(bank).save_weights(tmp_path / "bank.weights.h5")
     empty = CodeBank.from_config(bank.get_config())
     Holder(empty).load_weights(tmp_path / "bank.weights.h5")
-    for name in ("codes", "label_sets", "set_index", "set_sums", "set_counts", "label_sums", "label_counts"):
+    for name in (
+        "codes",
+        "label_sets",
+        "set_index",
+        "set_sums",
+        "set_counts",
+        "label_sums",
+        "label_counts",
+        "relaxed_sums",
+        "relaxed_products",
+    ):
         np.testing.assert_array_equal(getattr(empty, name).numpy(), getattr(bank, name).numpy())
     empty.update(tf.constant([2, 9]), tf.constant(random_codes(7)[[2, 9]]))
     check_sums(empty)
@@ -329,7 +343,7 @@ TWO_REPLICAS = """
         assert [c.device[-1] for c in copies] == ["0", "1"], [c.device for c in copies]
         for copy in copies:
             np.testing.assert_array_equal(copy.numpy(), codes)
-        for table in (bank.set_sums, bank.label_sums):
+        for table in (bank.set_sums, bank.label_sums, bank.relaxed_sums, bank.relaxed_products):
             first, second = strategy.experimental_local_results(table.value)
             np.testing.assert_array_equal(first, second)
         first, second = strategy.experimental_local_results(answers)

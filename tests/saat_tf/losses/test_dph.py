@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from saat_tf.layers import CodeBank
+from saat_tf.layers import DMFL, CodeBank
 from saat_tf.losses import DPH
-from saat_tf.losses.dph import dph_loss
+from saat_tf.losses.dph import dph_loss, dph_loss_of_bank
 
 
 def random_case(seed, rows=3, items=5, code_length=4, num_classes=4):
@@ -79,6 +79,56 @@ def test_the_loss_of_a_batch_reads_the_relaxed_codes_and_labels_of_the_whole_ban
     run = (tf.function if graph else (lambda f: f))(lambda x, y: loss(x, y, code_bank=bank))
     expected = dph_by_hand(np.float64(h), np.float64(u), relevance_by_hand(labels, bank_labels))
     assert float(run(tf.constant(h), tf.constant(labels))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "XLA"])
+def test_the_loss_of_a_bank_and_its_slope_stay_those_of_the_formula_through_many_updates(mode):
+    rng = np.random.default_rng(7)
+    h, _, labels, bank_labels = (np.float32(x) for x in random_case(7, rows=3, items=40, code_length=8))
+    bank = CodeBank.from_labels(bank_labels, code_length=8)
+
+    def step(index, codes, h):
+        bank.update(index, codes)
+        with tf.GradientTape() as tape:
+            tape.watch(h)
+            value = dph_loss_of_bank(h, tf.constant(labels), bank)
+        return value, tape.gradient(value, h)
+
+    run = step if mode == "eager" else tf.function(step, jit_compile=mode == "XLA")
+    for _ in range(60):  # some items twice in a batch
+        value, slope = run(
+            tf.constant(rng.integers(0, 40, 9)), tf.constant(np.float32(rng.uniform(-1, 1, (9, 8)))), tf.constant(h)
+        )
+    u, s = np.float64(bank.codes.numpy()), relevance_by_hand(labels, bank_labels)
+    residual = np.float64(h) @ u.T / 8 - (2 * s - 1)
+    assert float(value) == pytest.approx(dph_by_hand(np.float64(h), u, s), rel=1e-6)
+    np.testing.assert_allclose(slope.numpy(), 2 * residual @ u / 8 / s.size, rtol=1e-5, atol=1e-8)
+
+
+def test_near_its_minimum_the_loss_keeps_its_digits():
+    bank = CodeBank.from_labels(np.eye(2, dtype=np.float32)[np.arange(5000) % 2], code_length=8)
+    bank.update(tf.range(5000), tf.where(tf.range(5000)[:, None] % 2 == 0, 1.0, -1.0) * tf.ones((1, 8)))
+    # h.u / K is 1 - 1e-4 for one half of the items and its negative for the other.
+    value = dph_loss_of_bank(tf.fill((4, 8), 1.0 - 1e-4), tf.constant([[1.0, 0.0]] * 4), bank)
+    assert float(value) == pytest.approx(float(np.float32(1.0) - np.float32(1.0 - 1e-4)) ** 2, rel=1e-5)
+
+
+def test_neither_update_nor_loss_nor_mainstay_codes_touch_more_with_more_items():
+    labels = np.eye(3, dtype=np.float32)[np.arange(997) % 3]
+    bank = CodeBank.from_labels(labels, code_length=8)
+    dmfl, loss = DMFL(bank), DPH()
+
+    @tf.function
+    def book(index, codes, labels):
+        bank.update(index, codes)
+        return loss(codes, labels, code_bank=bank), dmfl(labels)
+
+    graph = book.get_concrete_function(
+        tf.TensorSpec((4,), tf.int32), tf.TensorSpec((4, 8)), tf.TensorSpec((4, 3))
+    ).graph
+    large = [op.name for op in graph.get_operations() for t in op.outputs if t.shape.rank and 997 in t.shape.as_list()]
+    assert not large
+    assert any(op.type == "ResourceGather" for op in graph.get_operations())  # which reads rows alone
 
 
 def test_a_row_without_labels_is_pushed_from_every_item():

@@ -59,8 +59,8 @@ def keep_the_crafted_images(training):
     """Return a list that the images of the next step go into, and the codes that they were driven to."""
     crafted, craft = [], training.craft
 
-    def recorded(images, wanted_codes):
-        adversarial_images = craft(images, wanted_codes)
+    def recorded(images, wanted_codes, index):
+        adversarial_images = craft(images, wanted_codes, index)
         crafted.append((adversarial_images, wanted_codes))
         return adversarial_images
 

@@ -115,7 +115,7 @@ def test_crafted_images_are_worse_than_noise_of_the_same_size(split):
     saat.compile(optimizer="sgd")
     images, _, _ = first_batch(split, 24)
     codes = tf.sign(saat.encoder(images))
-    noise = saat.attack.threat_model.random_start(images, tf.constant([5, 6]))
+    noise = saat.threat_model.random_start(images, tf.constant([5, 6]))
 
     def agreement(x):
         return float(tf.reduce_mean(saat.encoder(x) * codes))

@@ -1,0 +1,1 @@
+"""Seconds to robustness, by how training crafts its adversarial images."""

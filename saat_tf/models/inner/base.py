@@ -1,0 +1,53 @@
+"""What an inner attack is: how a training step crafts the adversarial images that it learns from."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from saat_tf.models.hashing_model import HashingModel
+from saat_tf.threat_model import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Crafting:
+    """What an inner attack may ask of the step that it crafts for.
+
+    Args:
+        encoder: the model in training.
+        training: whether images are crafted with dropout and batch statistics as in a training step.
+        threat_model: ball and pixel range.
+        seed: int32 (2,), of everything random in the step.
+        index: int (B,), which training images the batch holds; None where nobody says.
+    """
+
+    encoder: HashingModel
+    training: bool
+    threat_model: ThreatModel
+    seed: tf.Tensor
+    index: tf.Tensor | None = None
+
+    def relax(self, images: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
+        """Return the relaxed codes (B, K) of images (B, S, S, 3)."""
+        return self.encoder(images, alpha=alpha, training=self.training)
+
+
+class InnerAttack:
+    """Base of the inner attacks, one a file; `AdversarialTraining.craft` calls them alike.
+
+    One that keeps something from step to step is a Keras layer too, so that what it keeps is saved with the model.
+    `passes` says how often it goes forward through the whole network and back to the pixels in a step, beside the
+    step's own pass, and `replays` how often each batch has to be fed for it.
+    """
+
+    passes: int
+    replays = 1
+    # Whether `follow` is to be told the pixel slopes of the step's own loss.
+    follows = False
+
+    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+        """Return adversarial images (B, S, S, 3) in [0, 1] whose codes near `wanted_codes` (B, K) of -1/+1."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `craft`.")
+
+    def follow(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
+        """Learn from the slopes (B, S, S, 3) that the step's loss has at the crafted images."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `follow`.")

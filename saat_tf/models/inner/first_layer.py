@@ -1,0 +1,51 @@
+"""A backbone cut behind its first layer."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from saat_tf.models.hashing_model import HashingModel
+
+FOLLOWERS = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU)
+
+
+def split_after_first_layer(
+    encoder: HashingModel, *, training: bool
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """Return the encoder as two functions: images -> f_0 (B, ...), and (f_0, alpha) -> relaxed codes (B, K).
+
+    f_0 is the output of the backbone's first layer with trainable weights, and of batch norm and activation where these
+    alone read it.
+
+    Example:
+        >>> encoder = HashingModel("small_cnn", code_length=16, image_size=32)
+        >>> first, rest = split_after_first_layer(encoder, training=False)
+        >>> features = first(tf.zeros((1, 32, 32, 3)))
+        >>> features.shape, bool(tf.reduce_all(rest(features, 1.0) == encoder(tf.zeros((1, 32, 32, 3)))))
+        (TensorShape([1, 16, 16, 24]), True)
+    """
+    head, tail = _cut(encoder.backbone)
+
+    def first(images: tf.Tensor) -> tf.Tensor:
+        return head(encoder.pixel_normalization(images), training=training)
+
+    def rest(features: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
+        return encoder.hash_head(tf.cast(tail(features, training=training), tf.float32), alpha=alpha)
+
+    return first, rest
+
+
+def _cut(backbone: keras.Model) -> tuple[keras.Model, keras.Model]:
+    layer = next(layer for layer in backbone.layers if layer.trainable_weights)
+    while len(readers := _readers(backbone, layer)) == 1 and isinstance(readers[0], FOLLOWERS):
+        layer = readers[0]
+    return keras.Model(backbone.inputs, layer.output), keras.Model(layer.output, backbone.output)
+
+
+def _readers(backbone: keras.Model, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    return [other for other in backbone.layers if any(tensor is layer.output for tensor in _inputs(other))]
+
+
+def _inputs(layer: keras.layers.Layer) -> list:
+    return [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
