@@ -1,5 +1,7 @@
 """The encoder: images in, codes out."""
 
+import random
+
 import keras
 import tensorflow as tf
 
@@ -104,13 +106,18 @@ class HashingModel(keras.Model):
         Batch norm is folded into convolutions (`saat_tf.backbones.fold`). The model itself is returned where there is
         nothing to fold, or its backbone computes in 16 bits, whose rounding folding would change.
         """
-        backbone = folded(self.backbone) if self.precision == "float32" else None
-        if backbone is None:
-            return self
-        faster = type(self).from_config(self.get_config())
-        faster.set_weights(self.get_weights())
-        faster.backbone = backbone
-        return faster
+        # New layers draw initial values, which are overwritten: what is drawn later must not depend on that.
+        drawn = random.getstate()
+        try:
+            backbone = folded(self.backbone) if self.precision == "float32" else None
+            if backbone is None:
+                return self
+            faster = type(self).from_config(self.get_config())
+            faster.set_weights(self.get_weights())
+            faster.backbone = backbone
+            return faster
+        finally:
+            random.setstate(drawn)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
