@@ -50,6 +50,8 @@ class AttackSpeedOptions:
     """Where the images of that run are now, if not where it found them."""
     attacks: tuple[str, ...] = ("mainstay", "auto", "center")
     """Names of attacks."""
+    defenses: tuple[str, ...] | None = None
+    """Which models of the run, in this order: none is the undefended one. Default: that and the run's own defence."""
     num_steps: int = 100
     """Steps of each attack."""
     num_queries: int = 128
@@ -71,22 +73,21 @@ def main(options: AttackSpeedOptions) -> int:
             if failed := train(recipe, "scenes", lambda: load(recipe)):
                 return failed
     recipe, data = load_data_of(read_card(run_dir), options.data_dir)
-    data = dataclasses.replace(
-        data, test=dataclasses.replace(data.test, labels=data.test.labels[: options.num_queries])
-    )
-    rows, steps = [], 20 if options.quick else options.num_steps
-    for defense in defenses_of_run(run_dir, recipe)[:2]:
+    data = dataclasses.replace(data, test=first(data.test, options.num_queries))
+    steps = 20 if options.quick else options.num_steps
+    about = {"dataset": data.name, "backbone": recipe.backbone, "image_size": recipe.image_size}
+    setting = {"num_queries": len(data.test), "num_steps": steps, "epsilon_255": options.epsilon_255}
+    if options.run_dir is not None:
+        about["command"] = f"python -m benchmarks.attack_speed --run-dir RUN --attacks {' '.join(options.attacks)}"
+    rows = []
+    for defense in options.defenses or defenses_of_run(run_dir, recipe)[:2]:
         model = load_model(run_dir, defense, data)
         for name in options.attacks:
             say(f"{defense}, {name}")
             attack = build_attack(name, ThreatModel.from_255(options.epsilon_255), model.known, num_steps=steps)
             rows += measure(model, attack, data, recipe.top_k)
             show(rows[-3:])
-    about = {"dataset": data.name, "backbone": recipe.backbone, "image_size": recipe.image_size}
-    setting = {"num_queries": len(data.test), "num_steps": steps, "epsilon_255": options.epsilon_255}
-    if options.run_dir is not None:
-        about["command"] = "python -m benchmarks.attack_speed --run-dir RUN"
-    print(write_result("attack_speed", {**about, **setting, "rows": rows}, quick=options.quick))
+            write_result("attack_speed", {**about, **setting, "rows": rows}, quick=options.quick)
     return 0
 
 
