@@ -16,14 +16,12 @@ import tyro
 
 from benchmarks.timing import ROOT, figure, in_turns, show, write_result
 from saat_tf.attacks import Attack, build_attack
-from saat_tf.attacks.any_batch import AnyBatch
 from saat_tf.data import RetrievalData, Split
 from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation import attack_split
-from saat_tf.evaluation.craft import Craft, crafter
+from saat_tf.evaluation.craft import crafter, every_step
 from saat_tf.evaluation.evaluate import AttackedSplit
 from saat_tf.metrics import average_precisions
-from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console import quiet_libraries, say
 from trainers.data_sets import load_data_of
@@ -99,7 +97,7 @@ def first(split: Split, count: int) -> Split:
 def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -> list[dict]:
     """Return a row for each way to run one attack on one model: seconds, MAP, and the steps of an image on average."""
     ways = {
-        PLAIN: plain(attack, model.encoder),
+        PLAIN: every_step(attack, model.encoder),
         FOLDED: crafter(attack, model.encoder),
         EARLY: crafter(attack, model.encoder, early_stop=True),
     }
@@ -139,12 +137,6 @@ def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -
         )
         rows.append(row)
     return rows
-
-
-def plain(attack: Attack, encoder: HashingModel) -> Craft:
-    """Return what runs every step on the model as it was trained."""
-    run = AnyBatch(lambda rows, seed: attack(encoder, *rows, seed))
-    return lambda images, labels, seed: (run((images, labels), seed), None)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ class EvaluationOptions:
     fit_epochs: int = 10
     """Epochs for the attacks that are trained first, tha and pros-gan; 100 in the papers."""
     early_stop: bool = False
-    """Stop attacks on a code, by sign or halving steps, image by image where nothing more is to be gained: faster, MAP
-    within 0.005 of all steps on the models of docs/performance.md. --num-steps is the most an image then takes; card
+    """Stop attacks on a code, by sign or halving steps, image by image where nothing more is to be gained: faster;
+    docs/performance.md tells what it changes. --num-steps is the most an image then takes; card
     and report tell the mean. Attacks of other kinds, and those from a surrogate, take all their steps."""
     report: bool = True
     """Write report.html, with checks of the models."""

@@ -48,7 +48,7 @@ class EarlyStop:
         >>> from saat_tf.attacks import PGD, alignment
         >>> from saat_tf.threat_model import ThreatModel
         >>> pgd = PGD(threat_model=ThreatModel(0.5), objective=alignment, rule=SignStep(0.1), num_steps=50)
-        >>> attack = GradientAttack(name="up", targeted=False, goal=lambda e, x, y, s: tf.ones((len(x), 3)), pgd=pgd)
+        >>> attack = GradientAttack(name="up", targeted=False, goal=lambda e, x, y, s: tf.ones((1, 3)), pgd=pgd)
         >>> encoder = lambda images, alpha, training: tf.tanh(alpha * 9.0 * tf.reduce_mean(images - 0.25, (1, 2)))
         >>> images, steps = EarlyStop(attack, encoder)(tf.zeros((1, 4, 4, 3)), tf.ones((1, 2)), tf.constant([0, 0]))
         >>> steps.tolist()

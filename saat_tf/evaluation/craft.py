@@ -25,5 +25,14 @@ def crafter(attack: Attack, encoder: HashingModel, *, early_stop: bool = False) 
     model = encoder.for_inference()
     if early_stop and can_stop_early(attack):
         return EarlyStop(attack, model)
-    run = AnyBatch(lambda rows, seed: attack(model, *rows, seed))
+    return every_step(attack, model)
+
+
+def every_step(attack: Attack, encoder: HashingModel) -> Craft:
+    """Make the function that runs an attack on the very encoder given, with all its steps."""
+
+    def call(rows: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
+        return attack(encoder, *rows, seed)
+
+    run = AnyBatch(call)
     return lambda images, labels, seed: (run((images, labels), seed), None)
