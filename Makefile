@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-BENCHMARKS := saat_step cost map mainstay many_classes pipeline encoder demo
+BENCHMARKS := saat_step attack_speed cost map mainstay many_classes pipeline encoder demo
 
 .PHONY: demo test lint bench bench-quick tables refinements clean
 

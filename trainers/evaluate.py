@@ -10,7 +10,7 @@ from typing import Literal
 import rich.table
 import tyro
 
-from saat_tf.attacks import ATTACKS, SUITES, build_attack, draw_target_labels, published_steps
+from saat_tf.attacks import ATTACKS, SUITES, build_attack, can_stop_early, draw_target_labels, published_steps
 from saat_tf.data import RetrievalData, Split
 from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
@@ -62,6 +62,10 @@ class EvaluationOptions:
     """Where the images are now, if not where the run found them."""
     fit_epochs: int = 10
     """Epochs for the attacks that are trained first, tha and pros-gan; 100 in the papers."""
+    early_stop: bool = False
+    """Stop attacks on a code, by sign or halving steps, image by image where nothing more is to be gained: faster;
+    docs/performance.md tells what it changes. --num-steps is the most an image then takes; card
+    and report tell the mean. Attacks of other kinds, and those from a surrogate, take all their steps."""
     report: bool = True
     """Write report.html, with checks of the models."""
     seed: int = 0
@@ -173,7 +177,7 @@ def rows_of_mix(
     rows = [
         result_row(
             one.score, defense=defense, attack=one.attacked.attack, top_k=top_k, targeted=one.attacked.targeted,
-            num_steps=one.attacked.num_steps, **about,
+            num_steps=one.attacked.num_steps, **early_stop_of(one.attacked), **about,
         )
         for one in mix
     ]  # fmt: skip
@@ -181,8 +185,15 @@ def rows_of_mix(
     if len(away) > 1:
         worst = worst_case([clean, *(one.score for one in away)])
         most = max(one.attacked.num_steps for one in away)
+        if any(one.attacked.mean_steps is not None for one in away):
+            about["early_stop"] = True
         rows.append(result_row(worst, defense=defense, attack=WORST, top_k=top_k, num_steps=most, **about))
     return rows
+
+
+def early_stop_of(attacked: AttackedQueries) -> dict[str, float | bool]:
+    """Return what a row of the card says of early stopping: nothing where all steps were taken."""
+    return {} if attacked.mean_steps is None else {"early_stop": True, "mean_steps": round(attacked.mean_steps, 1)}
 
 
 def attack_names(chosen: tuple[str, ...]) -> list[str]:
@@ -207,7 +218,8 @@ def cached_attack(
     source = "" if crafted_on.defense == victim.defense else f"-from-{crafted_on.defense}"
     queries = len(data.test)
     setting = f"eps{255 * ball.epsilon:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}-queries{queries}"
-    file = folder / f"{name}-{setting}{source}.npz"
+    early_stop = options.early_stop and not source and can_stop_early(attack)
+    file = folder / f"{name}-{setting}{source}{'-early-stop' if early_stop else ''}.npz"
     if file.is_file():
         return AttackedQueries.load(file)
     labels = data.test.labels
@@ -224,6 +236,7 @@ def cached_attack(
         keep_images=SHOWN_QUERIES,
         crafted_on=crafted_on.encoder,
         surrogate=None if crafted_on.defense == victim.defense else crafted_on.defense,
+        early_stop=early_stop,
         track=track,
     )
     folder.mkdir(parents=True, exist_ok=True)

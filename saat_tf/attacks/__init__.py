@@ -1,6 +1,7 @@
 """Attacks: one gradient loop, and the named attacks as compositions of it."""
 
 from saat_tf.attacks.attack import Attack, GradientAttack, code_goal
+from saat_tf.attacks.early_stop import EarlyStop, can_stop_early
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.halving import HalvingStep
 from saat_tf.attacks.mainstay import (
@@ -30,6 +31,7 @@ __all__ = [
     "AdamStep",
     "Attack",
     "DiverseInput",
+    "EarlyStop",
     "GradientAttack",
     "GradientStep",
     "HalvingStep",
@@ -46,6 +48,7 @@ __all__ = [
     "anchor_attack",
     "auto_attack",
     "build_attack",
+    "can_stop_early",
     "center_attack",
     "check_target_labels",
     "code_attack",

@@ -7,7 +7,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from saat_tf.attacks.objectives import Goal, Objective, alignment
-from saat_tf.attacks.pgd import PGD
+from saat_tf.attacks.pgd import PGD, Relax
 from saat_tf.threat_model import ThreatModel
 
 
@@ -75,13 +75,24 @@ class GradientAttack:
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images."""
+        images, goal = self.prepare(encoder, images, labels, seed)
+        adversarial_images = self.pgd(self.relax(encoder), images, goal, seed)
+        return self.nearer(encoder, adversarial_images, images, goal)
+
+    def prepare(
+        self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, Goal]:
+        """Return the checked images and the goal of each."""
         images = checked_images(images)
-        goal = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        return images, self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
 
-        def relax(x: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
-            return tf.cast(encoder(x, alpha=alpha, training=False), tf.float32)
+    def relax(self, encoder: Encoder) -> Relax:
+        """Return (images, alpha) -> relaxed codes float32 (B, K), in inference mode."""
+        return lambda images, alpha: tf.cast(encoder(images, alpha=alpha, training=False), tf.float32)
 
-        adversarial_images = self.pgd(relax, images, goal, seed)
+    def nearer(self, encoder: Encoder, adversarial_images: tf.Tensor, images: tf.Tensor, goal: Goal) -> tf.Tensor:
+        """Return of each pair of images the one that is nearer to the goal at alpha 1."""
+        relax = self.relax(encoder)
         nearer = self.score(relax(adversarial_images, 1.0), goal) > self.score(relax(images, 1.0), goal)
         return tf.where(nearer[:, None, None, None], adversarial_images, images)
 

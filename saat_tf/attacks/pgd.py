@@ -75,6 +75,39 @@ class PGD:
             float32 (B, H, W, 3), inside the ball and [0, 1].
         """
         images = tf.convert_to_tensor(images)
+        adversarial_images, state = self.start(images, seed)
+        adversarial_images, state = self.advance(
+            relax, adversarial_images, state, images, goal, seed, steps=(0, self.num_steps)
+        )
+        return tf.stop_gradient(self.rule.finish(adversarial_images, state))
+
+    def start(self, images: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, State]:
+        """Return x_0 and the state of the rule before the first step."""
+        start = self.threat_model.random_start(images, seed) if self.random_start else images
+        return start, self.rule.start(start)
+
+    def advance(
+        self,
+        relax: Relax,
+        adversarial_images: tf.Tensor,
+        state: State,
+        images: tf.Tensor,
+        goal: Goal,
+        seed: tf.Tensor,
+        *,
+        steps: tuple[int | tf.Tensor, int | tf.Tensor],
+    ) -> tuple[tf.Tensor, State]:
+        """Take the steps from the first of `steps` to before the second, and return where that leads.
+
+        Args:
+            relax: as for a call, like the rest.
+            adversarial_images: x_t, t the first of `steps`.
+            state: that of the rule at x_t.
+            images: the images around which the ball is.
+            goal: what the objective reads.
+            seed: that of the whole attack.
+            steps: 0 <= first <= end <= `num_steps`.
+        """
         alphas = tf.constant(self.schedule(self.num_steps), tf.float32)
 
         def step(t: tf.Tensor, adversarial_images: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
@@ -88,22 +121,24 @@ class PGD:
             moved, state = self.rule.step(view, adversarial_images, state, t)
             return t + 1, self.threat_model.project(moved, images), state
 
-        start = self.threat_model.random_start(images, seed) if self.random_start else images
-        state = self.rule.start(start)
+        first, end = steps
         if several() is not None:
             # Replicas must not meet inside a tf.while_loop, and batch norm in training makes them.
-            adversarial_images = start
-            for t in range(self.num_steps):
+            for t in range(first, end):
                 _, adversarial_images, state = step(tf.constant(t), adversarial_images, state)
-            return tf.stop_gradient(self.rule.finish(adversarial_images, state))
+            return adversarial_images, state
         _, adversarial_images, state = tf.while_loop(
-            lambda t, *_: t < self.num_steps,
+            lambda t, *_: t < end,
             step,
-            (tf.constant(0), start, state),
-            shape_invariants=(tf.TensorShape([]), start.shape, tf.nest.map_structure(lambda x: x.shape, state)),
+            (tf.convert_to_tensor(first), adversarial_images, state),
+            shape_invariants=(
+                tf.TensorShape([]),
+                adversarial_images.shape,
+                tf.nest.map_structure(lambda x: x.shape, state),
+            ),
             maximum_iterations=self.num_steps,
         )
-        return tf.stop_gradient(self.rule.finish(adversarial_images, state))
+        return adversarial_images, state
 
     def _gain_and_gradient(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 
 from saat_tf.attacks import Attack
 from saat_tf.data import Split
+from saat_tf.evaluation.craft import crafter
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
 from saat_tf.metrics import Perceptibility
@@ -32,6 +33,7 @@ class AttackedQueries:
         codes: uint8 (R, Q, K / 8), packed, one layer a restart.
         perceptibility: float32 (4, R, Q), in the order of `saat_tf.metrics.Perceptibility`.
         images: float32 (E, S, S, 3), the adversarial images of the first E queries at the first seed.
+        mean_steps: steps that an image took on average where the attack stopped early, else None.
     """
 
     attack: str
@@ -43,10 +45,15 @@ class AttackedQueries:
     codes: np.ndarray
     perceptibility: np.ndarray
     images: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 0, 0, 3), np.float32))
+    mean_steps: float | None = None
 
     def save(self, path: Path) -> None:
         """Write everything into one .npz file, whole."""
-        fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        fields = {
+            field.name: np.asarray(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) is not None
+        }
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
@@ -63,7 +70,11 @@ class AttackedQueries:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                fields = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+                fields = {
+                    field.name: file[field.name]
+                    for field in dataclasses.fields(cls)
+                    if field.name != "mean_steps" or field.name in file
+                }
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(
                 f"{path}: not a file of attacked queries ({error}). Delete it, and the attack will be run again."
@@ -78,6 +89,7 @@ class AttackedQueries:
             codes=fields["codes"],
             perceptibility=fields["perceptibility"],
             images=fields["images"],
+            mean_steps=float(fields["mean_steps"]) if "mean_steps" in fields else None,
         )
 
 
@@ -93,6 +105,7 @@ def attack_queries(
     keep_images: int = 0,
     crafted_on: HashingModel | None = None,
     surrogate: str | None = None,
+    early_stop: bool = False,
     track: Track = silent,
 ) -> AttackedQueries:
     """Attack every query once for each seed.
@@ -108,6 +121,7 @@ def attack_queries(
         keep_images: how many adversarial images to keep.
         crafted_on: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
+        early_stop: see `crafter`; an attack crafted on a surrogate takes all its steps whatever is said here.
         track: shows progress.
 
     Raises:
@@ -115,6 +129,7 @@ def attack_queries(
     """
     if not len(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received none.")
+    craft = crafter(attack, crafted_on or encoder, early_stop=early_stop and crafted_on in (None, encoder))
     parts = [
         attack_split(
             encoder,
@@ -124,7 +139,7 @@ def attack_queries(
             batch_size=batch_size,
             seed=seed,
             keep_images=keep_images if i == 0 else 0,
-            crafted_on=crafted_on,
+            craft=craft,
             track=track,
         )
         for i, seed in enumerate(seeds)
@@ -139,4 +154,5 @@ def attack_queries(
         codes=np.stack([part.codes for part in parts]),
         perceptibility=np.stack([np.stack(part.perceptibility) for part in parts], axis=1).astype(np.float32),
         images=parts[0].images,
+        mean_steps=None if parts[0].steps is None else float(np.mean([part.steps for part in parts])),
     )

@@ -55,7 +55,7 @@ def result_row(
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
-        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`.
+        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
     """
     return {
         "defense": defense,
@@ -72,7 +72,7 @@ def result_row(
 
 def merge_rows(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
     """Return the old rows, those of the same setting replaced by new ones, and the new rows after them."""
-    outcomes = ("value", "interval")
+    outcomes = ("value", "interval", "mean_steps")
 
     def setting(result: dict) -> tuple:
         return tuple(sorted((name, value) for name, value in result.items() if name not in outcomes))

@@ -9,6 +9,7 @@ import tensorflow as tf
 from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
+from saat_tf.evaluation.craft import Craft, crafter
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
 from saat_tf.models import HashingModel
@@ -32,11 +33,13 @@ class AttackedSplit:
         codes: uint8 (N, K / 8), packed, of the adversarial images as returned.
         perceptibility: how far these are from the images, float64 (N,) each.
         images: float32 (E, S, S, 3), the first E adversarial images.
+        steps: int64 (N,), the steps that each image took where the attack stopped early, else None.
     """
 
     codes: np.ndarray
     perceptibility: Perceptibility
     images: np.ndarray
+    steps: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +172,7 @@ def attack_split(
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
-    crafted_on: HashingModel | None = None,
+    craft: Craft | None = None,
     track: Track = silent,
 ) -> AttackedSplit:
     """Attack every image of a split, check what comes back, and encode that.
@@ -182,7 +185,7 @@ def attack_split(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to return.
-        crafted_on: the surrogate that the attack sees; `encoder` itself by default.
+        craft: what runs the attack, `crafter(attack, encoder)` by default; another crafts on a surrogate.
         track: shows progress.
 
     Raises:
@@ -191,21 +194,20 @@ def attack_split(
     if attack.targeted:
         check_target_labels(split.labels, labels)
 
-    @tf.function(reduce_retracing=True)
-    def craft(images: tf.Tensor, batch_labels: tf.Tensor, batch_seed: tf.Tensor) -> tf.Tensor:
-        return attack(crafted_on or encoder, images, batch_labels, batch_seed)
-
-    codes, seen, kept = [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
+    craft = craft or crafter(attack, encoder)
+    codes, seen, taken, kept = [], [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
-        returned = craft(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
+        returned, steps = craft(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
         attack.threat_model.verify(returned.numpy(), images.numpy())
         codes.append(encoder.encode(returned).numpy())
         seen.append(perceptibility(images.numpy(), returned.numpy()))
+        taken.append(steps)
         if number * batch_size < keep_images:
             kept.append(returned.numpy())
     return AttackedSplit(
         codes=np.concatenate(codes),
         perceptibility=Perceptibility(*map(np.concatenate, zip(*seen, strict=True))),
         images=np.concatenate(kept)[:keep_images],
+        steps=None if taken[0] is None else np.concatenate(taken),
     )

@@ -92,7 +92,10 @@ def visibility_table(defenses: Sequence[DefenseResult]) -> Element:
 
 
 def _setting(attacked: AttackedQueries) -> tuple[str, str, str]:
-    return f"{attacked.epsilon_255:g}/255", str(attacked.num_steps), str(len(attacked.codes))
+    steps = str(attacked.num_steps)
+    if attacked.mean_steps is not None:
+        steps = f"at most {steps}, mean {attacked.mean_steps:.0f}: stopped early"
+    return f"{attacked.epsilon_255:g}/255", steps, str(len(attacked.codes))
 
 
 def findings(defense: DefenseResult) -> Iterator[Element]:

@@ -1,9 +1,12 @@
 """The encoder: images in, codes out."""
 
+import random
+
 import keras
 import tensorflow as tf
 
 from saat_tf.backbones import backbone_spec
+from saat_tf.backbones.fold import folded
 from saat_tf.backbones.precision import Precision, layers_of
 from saat_tf.codes import pack_codes
 from saat_tf.layers import HashHead, PixelNormalization
@@ -96,6 +99,25 @@ class HashingModel(keras.Model):
         copy = type(self).from_config({**self.get_config(), "precision": precision})
         copy.set_weights(self.get_weights())
         return copy
+
+    def for_inference(self) -> "HashingModel":
+        """Return a model of the same codes up to rounding that infers faster, with the weights of now.
+
+        Batch norm is folded into convolutions (`saat_tf.backbones.fold`). The model itself is returned where there is
+        nothing to fold, or its backbone computes in 16 bits, whose rounding folding would change.
+        """
+        # New layers draw initial values, which are overwritten: what is drawn later must not depend on that.
+        drawn = random.getstate()
+        try:
+            backbone = folded(self.backbone) if self.precision == "float32" else None
+            if backbone is None:
+                return self
+            faster = type(self).from_config(self.get_config())
+            faster.set_weights(self.get_weights())
+            faster.backbone = backbone
+            return faster
+        finally:
+            random.setstate(drawn)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
