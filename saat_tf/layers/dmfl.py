@@ -31,6 +31,7 @@ class DMFL(keras.layers.Layer):
         super().__init__(**kwargs)
         self.code_bank = code_bank
 
+    @tf.function(reduce_retracing=True)
     def call(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the mainstay code of each row of 0/1 `labels` (B, C)."""
         return mainstay_codes_from_sums(labels, self.code_bank.sums())
