@@ -39,7 +39,7 @@ AXES = {
     "replicas": (1, 2),
 }
 QUICK = {**BASE, "backbone": "small_cnn", "image-size": 32, "num-steps": 2}
-QUICK_AXES = {"batch-size": (32, 64), "replicas": (1, 2)}
+QUICK_AXES = {"replicas": (1, 2)}
 COLORS = {"bank update": "#2a6f97", "mainstay codes": "#2b9348", "DPH": "#e09f3e", "DPSH": "#c1121f"}
 
 
