@@ -17,8 +17,9 @@ lint: $(READY)  ## style and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## run each benchmark at full size, one after the other; writes docs/results/*.json
+bench: $(READY)  ## run each benchmark at full size, one after the other; writes docs/results/*.json and states them
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.performance_table
 
 bench-quick: $(READY)  ## whether each benchmark works; figures go to runs/bench-quick
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick; done

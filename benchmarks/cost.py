@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks.saat_step import ENVIRONMENT
 from benchmarks.timing import PICTURES, figure, in_turns, show, write_result
-from benchmarks.workers import Worker
+from benchmarks.workers import Worker, options_of
 from saat_tf.files import write_whole
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.losses import DPH, DPSH, HashingLoss
@@ -39,7 +39,7 @@ AXES = {
     "replicas": (1, 2),
 }
 QUICK = {**BASE, "backbone": "small_cnn", "image-size": 32, "num-steps": 2}
-QUICK_AXES = {"batch-size": (32, 64), "replicas": (1, 2)}
+QUICK_AXES = {"replicas": (1, 2)}
 COLORS = {"bank update": "#2a6f97", "mainstay codes": "#2b9348", "DPH": "#e09f3e", "DPSH": "#c1121f"}
 
 
@@ -48,7 +48,7 @@ def step_rows(base: dict, axes: dict[str, tuple[int, ...]], repeats: int) -> lis
     rows, measured = [], {}
     for axis, values in axes.items():
         for value in values:
-            options = tuple(str(part) for name, own in {**base, axis: value}.items() for part in (f"--{name}", own))
+            options = options_of({**base, axis: value})
             if options not in measured:
                 with Worker("benchmarks.step_worker", options, environment=ENVIRONMENT) as worker:
                     timing = in_turns({"step": worker}, repeats=repeats, warm_up=2)["step"]

@@ -15,7 +15,7 @@ import tyro
 from benchmarks.timing import write_result
 from saat_tf.evaluation import result_value
 
-QUICK = ("--image-size", "16", "--num-train", "64", "--num-queries", "32",
+QUICK = ("--image-size", "16", "--num-train", "64", "--num-queries", "8",
          "--pretrain-epochs", "1", "--epochs", "1", "--num-steps", "2", "--attack-steps", "2")  # fmt: skip
 
 

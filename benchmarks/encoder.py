@@ -8,6 +8,7 @@ down another; the first calls are not counted. Writes docs/results/encoder.json.
 """
 
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import os
 import tempfile
@@ -26,9 +27,7 @@ from export.litert import convert
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 
-BACKBONE, BITS, IMAGE_SIZE, BATCHES = "efficientnet_lite0", 64, 64, (1, 8, 32)
-SECONDS, WARM_UP, REPRESENTATIVE = 0.6, 3, 32
-GOAL = 1.5
+BITS, WARM_UP, REPRESENTATIVE, GOAL = 64, 3, 32, 1.5
 # Name: how to load, from which of the exported files, and TF_ENABLE_ONEDNN_OPTS.
 RUNTIMES = {
     "SavedModel": (saved_model, "encoder", "0"),
@@ -40,49 +39,65 @@ RUNTIMES = {
 }
 
 
-def export(folder: Path) -> None:
-    """Write the encoder in every form, and its codes."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What is encoded, by what, and for how long each batch size is timed."""
+
+    backbone: str = "efficientnet_lite0"
+    image_size: int = 64
+    batches: tuple[int, ...] = (1, 8, 32)
+    seconds: float = 0.6
+    runtimes: tuple[str, ...] = tuple(RUNTIMES)
+
+    def draw_images(self) -> np.ndarray:
+        """Return the images that are encoded."""
+        shape = (max(*self.batches, REPRESENTATIVE), self.image_size, self.image_size, 3)
+        return np.random.default_rng(0).random(shape, np.float32)
+
+
+QUICK = Scale(backbone="small_cnn", image_size=32, batches=(1,), seconds=0.1, runtimes=("SavedModel", "LiteRT int8"))
+
+
+def export(folder: Path, scale: Scale) -> None:
+    """Write the encoder in the forms that its runtimes read, and its codes."""
     keras.utils.set_random_seed(0)
-    encoder, images = HashingModel(BACKBONE, BITS, IMAGE_SIZE), draw_images()
+    encoder, images = HashingModel(scale.backbone, BITS, scale.image_size), scale.draw_images()
     np.save(folder / "codes.npy", encoder.encode(images).numpy())
     export_saved_model(encoder, folder / "encoder", card={})
-    for variant in ("float32", "int8"):
-        (folder / f"{variant}.tflite").write_bytes(convert(folder / "encoder", variant, images[:REPRESENTATIVE]))
-    to_onnx(folder / "encoder", folder / "encoder.onnx")
+    files = {RUNTIMES[name][1] for name in scale.runtimes}
+    for file in (file for file in files if file.endswith(".tflite")):
+        (folder / file).write_bytes(convert(folder / "encoder", Path(file).stem, images[:REPRESENTATIVE]))
+    if "encoder.onnx" in files:
+        to_onnx(folder / "encoder", folder / "encoder.onnx")
 
 
-def draw_images() -> np.ndarray:
-    """Return the images that are encoded."""
-    return np.random.default_rng(0).random((max(BATCHES), IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
-
-
-def measure(name: str, folder: Path) -> tuple[np.ndarray, dict[int, list[float]]]:
+def measure(name: str, folder: Path, scale: Scale) -> tuple[np.ndarray, dict[int, list[float]]]:
     """Return a runtime's codes, and for each batch size the milliseconds of each call."""
     load, file, _ = RUNTIMES[name]
-    encode, images = load(folder / file), draw_images()
-    return encode(images), {batch: times(encode, images[:batch]) for batch in BATCHES}
+    encode, images = load(folder / file), scale.draw_images()
+    return encode(images), {batch: times(encode, images[:batch], scale.seconds) for batch in scale.batches}
 
 
-def times(encode: Encode, images: np.ndarray) -> list[float]:
-    """Call for `SECONDS`, at least three times; return the milliseconds of each call."""
+def times(encode: Encode, images: np.ndarray, seconds: float) -> list[float]:
+    """Call for some seconds, at least three times; return the milliseconds of each call."""
     for _ in range(WARM_UP):
         encode(images)
     taken, started = [], time.perf_counter()
-    while len(taken) < 3 or time.perf_counter() < started + SECONDS:
+    while len(taken) < 3 or time.perf_counter() < started + seconds:
         before = time.perf_counter()
         encode(images)
         taken.append(1e3 * (time.perf_counter() - before))
     return taken
 
 
-def rows_of(folder: Path, runtimes: tuple[str, ...]) -> list[dict]:
-    """Return a row for each of some runtimes and each batch size."""
+def rows_of(folder: Path, scale: Scale) -> list[dict]:
+    """Return a row for each runtime and each batch size."""
     expected = np.load(folder / "codes.npy")
     rows = []
-    for name in runtimes:
+    for name in scale.runtimes:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = RUNTIMES[name][2]
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            codes, taken = process.submit(measure, name, folder).result()
+            codes, taken = process.submit(measure, name, folder, scale).result()
         for batch, milliseconds in taken.items():
             p50, p99 = np.percentile(milliseconds, (50, 99))
             rows.append(
@@ -103,14 +118,15 @@ def main(*, quick: bool = False) -> None:
     """Export, measure, print and write.
 
     Args:
-        quick: the SavedModel and LiteRT alone.
+        quick: a small network, the SavedModel and LiteRT's int8, one image: whether it works.
     """
+    scale = QUICK if quick else Scale()
     with tempfile.TemporaryDirectory() as folder:
-        export(Path(folder))
-        report(rows_of(Path(folder), tuple(RUNTIMES)[:4] if quick else tuple(RUNTIMES)), quick=quick)
+        export(Path(folder), scale)
+        report(rows_of(Path(folder), scale), scale, quick=quick)
 
 
-def report(rows: list[dict], *, quick: bool) -> None:
+def report(rows: list[dict], scale: Scale, *, quick: bool) -> None:
     """Print and write what was measured."""
     print(f"{'runtime':18} batch  images/s   p50 ms   p99 ms calls equal bits")
     for row in rows:
@@ -120,7 +136,12 @@ def report(rows: list[dict], *, quick: bool) -> None:
     fastest = min(milliseconds for name, milliseconds in p50.items() if name.startswith("SavedModel"))
     ratio = round(fastest / p50["LiteRT int8"], 2)
     print(f"LiteRT int8 at batch 1: {ratio} times the faster float SavedModel (goal: at least {GOAL})")
-    about = {"backbone": BACKBONE, "bits": BITS, "image_size": IMAGE_SIZE, "int8_over_saved_model_at_batch_1": ratio}
+    about = {
+        "backbone": scale.backbone,
+        "bits": BITS,
+        "image_size": scale.image_size,
+        "int8_over_saved_model_at_batch_1": ratio,
+    }
     write_result("encoder", {**about, "rows": rows}, quick=quick)
 
 

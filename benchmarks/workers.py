@@ -74,6 +74,16 @@ class Worker:
         self.errors.close()
 
 
+def options_of(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return what a command line takes for some values.
+
+    Example:
+        >>> options_of({"bits": 32})
+        ('--bits', '32')
+    """
+    return tuple(part for name, value in values.items() for part in (f"--{name}", str(value)))
+
+
 def serve(step: Callable[[], dict], facts: dict) -> None:
     """In the process: tell that it is ready, then do a step for each line that comes in, until there are no more."""
     print(json.dumps(facts), flush=True)
