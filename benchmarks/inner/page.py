@@ -13,21 +13,21 @@ from saat_tf.metrics import bootstrap_interval
 
 UNDEFENDED = "undefended"
 HEADER = [
-    "inner attack", "clean", "mainstay", "auto", "worst (95%)", "kept share", "worst less pgd's (95%)", "seconds",
-    "times less", "core-s, times less", "seconds to pgd's robust MAP",
+    "inner attack", "clean", "mainstay", "auto", "worst (95%)", "kept share", "worst less pgd's (95%)", "core-s",
+    "times less", "core-s to pgd's robust MAP",
 ]  # fmt: skip
 
 
 def seconds_to(target: float, curve: list[dict], start: float) -> float | None:
-    """Return after how many seconds a curve reaches a robust MAP, on straight lines between its points.
+    """Return after how many core seconds a curve reaches a robust MAP, on straight lines between its points.
 
     Args:
         target: the robust MAP.
-        curve: points with "seconds" and "mainstay".
+        curve: points with "core_seconds" and "mainstay".
         start: robust MAP at 0 seconds.
 
     Example:
-        >>> points = [{"seconds": 10.0, "mainstay": 0.3}, {"seconds": 20.0, "mainstay": 0.5}]
+        >>> points = [{"core_seconds": 10.0, "mainstay": 0.3}, {"core_seconds": 20.0, "mainstay": 0.5}]
         >>> seconds_to(0.4, points, 0.1), seconds_to(0.6, points, 0.1)
         (15.0, None)
     """
@@ -35,8 +35,8 @@ def seconds_to(target: float, curve: list[dict], start: float) -> float | None:
     for point in curve:
         if point["mainstay"] >= target:
             share = 0.0 if robust >= target else (target - robust) / (point["mainstay"] - robust)
-            return before + share * (point["seconds"] - before)
-        before, robust = point["seconds"], point["mainstay"]
+            return before + share * (point["core_seconds"] - before)
+        before, robust = point["core_seconds"], point["mainstay"]
     return None
 
 
@@ -50,25 +50,21 @@ def row_of(kind: str, cell: dict, undefended: dict | None, baseline: dict | None
     """Return one line of the table."""
     low, high = cell["worst_interval"]
     kept = difference = reached = None
-    times = core_times = seconds = MISSING
+    times = seconds = MISSING
     if undefended:
         kept = kept_share(cell["worst"], ideal=cell["ideal"], undefended=undefended["clean"])
     if "curve" in cell:
         last = cell["curve"][-1]
-        seconds = f"{last['seconds']:.0f}"
+        seconds = f"{last['core_seconds']:.0f}"
         if baseline:
-            whole = baseline["curve"][-1]
-            times = f"{whole['seconds'] / last['seconds']:.1f}"
-            core_times = f"{whole['core_seconds'] / last['core_seconds']:.1f}"
+            times = f"{baseline['curve'][-1]['core_seconds'] / last['core_seconds']:.1f}"
             if undefended:
                 reached = seconds_to(baseline["mainstay"], cell["curve"], undefended["mainstay"])
             if kind != BASELINE:
                 difference = difference_text(cell, baseline)
     figures = [f"{cell[name]:.3f}" for name in ("clean", "mainstay", "auto")]
     robust = f"{cell['worst']:.3f} ({low:.3f}-{high:.3f})"
-    return [
-        kind, *figures, robust, number(kept, 2), difference or MISSING, seconds, times, core_times, number(reached, 0),
-    ]  # fmt: skip
+    return [kind, *figures, robust, number(kept, 2), difference or MISSING, seconds, times, number(reached, 0)]
 
 
 def difference_text(cell: dict, baseline: dict) -> str:
@@ -79,7 +75,7 @@ def difference_text(cell: dict, baseline: dict) -> str:
 
 
 def draw(data_sets: Mapping[str, Mapping[str, dict]], path: Path) -> None:
-    """Draw robust MAP against seconds of training, a panel a data set and a curve an inner attack."""
+    """Draw robust MAP against core seconds of training, a panel a data set and a curve an inner attack."""
     figure, panels = plt.subplots(
         1, len(data_sets), figsize=(5.2 * len(data_sets), 4.2), layout="constrained", squeeze=False
     )
@@ -88,11 +84,11 @@ def draw(data_sets: Mapping[str, Mapping[str, dict]], path: Path) -> None:
         colors = plt.get_cmap("tab10")
         for i, (kind, cell) in enumerate(trained.items()):
             start = [(0.0, cells[UNDEFENDED]["mainstay"])] if UNDEFENDED in cells else []
-            points = start + [(point["seconds"], point["mainstay"]) for point in cell["curve"]]
+            points = start + [(point["core_seconds"], point["mainstay"]) for point in cell["curve"]]
             axes.plot(*zip(*points, strict=True), "o-", color=colors(i % 10), markersize=4, label=kind)
         if BASELINE in cells:
             axes.axhline(cells[BASELINE]["mainstay"], color="black", linestyle="--", linewidth=0.8)
-        axes.set(title=name, xlabel="seconds of adversarial training", ylabel="MAP under mainstay, 8/255")
+        axes.set(title=name, xlabel="core seconds of adversarial training", ylabel="MAP under mainstay, 8/255")
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
