@@ -131,8 +131,8 @@ def many_classes(classes: Mapping | None) -> list[str]:
         f"{classes['batch_size']}, the bookkeeping of an epoch (for each batch an update of the bank and codes), and "
         f"the bank itself, at {classes['code_length']} bits on {classes['machine']['cores']} cores. Labels are those "
         f"of drawn scenes, one to four for an item, all classes alike, so that nearly every item of many classes has a "
-        f"label set of its own; each label set costs C + K in every batch. `python -m benchmarks.many_classes` "
-        f"measures this.",
+        f"label set of its own; sums by subsets of labels keep that out of a batch's cost. "
+        f"`python -m benchmarks.many_classes` measures this.",
         f"![Time and memory against the number of items, for several numbers of classes]({CLASSES_PICTURE})",
         many_classes_table(classes["results"]),
     ]
