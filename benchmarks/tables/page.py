@@ -105,7 +105,8 @@ def introduction(cards: Cards) -> str:
         f"attack that does not belong to a model. Each is a card in `results/tables/`: {seconds / 60:.0f} minutes of "
         f"training and attacks on {card['machine']['cores']} shared cores, the longest "
         f"{sum(longest['seconds'].values()) / 60:.0f} minutes ({longest['cell']}), at most "
-        f"{max(each['peak_rss_mb'] for each in cards.values())} MB of memory."
+        f"{max(each['peak_rss_mb'] for each in cards.values())} MB of memory. "
+        f"What a cell had done before it was cut off and gone on with is not in its minutes."
     )
 
 
