@@ -11,6 +11,11 @@ from benchmarks.tables.sections import trade_off_cells
 from saat_tf.files import write_whole
 
 OPTIONS = {"epsilon_255": ("epsilon {:g}/255", "#2a6f97"), "adversarial_weight": ("lambda {:g}", "#c1121f")}
+# Both lines go through the published point: names stand on different sides of it.
+PLACES = {
+    "epsilon_255": {"xytext": (5, 5), "va": "bottom"},
+    "adversarial_weight": {"xytext": (5, -5), "va": "top"},
+}
 
 
 def draw_trade_off(cards: Mapping[str, dict], path: Path) -> None:
@@ -28,15 +33,15 @@ def draw_trade_off(cards: Mapping[str, dict], path: Path) -> None:
                 clean, robust, **reaches, fmt="o-", color=color, ecolor="#ced4da", elinewidth=0.8, label=label
             )
         for cell, point in zip(cells, points, strict=True):
-            name = text.format(getattr(cell, option))
-            axes.annotate(name, point[:2], fontsize=7, xytext=(5, 5), color=color, textcoords="offset points")
+            name, place = text.format(getattr(cell, option)), PLACES[option]
+            axes.annotate(name, point[:2], fontsize=7, color=color, textcoords="offset points", **place)
     undefended = cards.get(Cell(defense="none").name)
     if undefended:
         axes.plot(*_point(undefended)[:2], "s", color="#6c757d", label="undefended")
         chance = undefended["chance_map"]
         axes.axhline(chance, color="black", linestyle="--", linewidth=1, label=f"chance {chance:.3f}")
     axes.set(xlabel="MAP without an attack", ylabel="MAP under mainstay, 8/255")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=4)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: figure.savefig(file, dpi=130, format="png"))

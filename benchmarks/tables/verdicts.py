@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from benchmarks.tables.cells import DEFENSES
-from benchmarks.tables.figures import kept_of, row_of
+from benchmarks.tables.figures import kept_of, row_of, shown
 from benchmarks.tables.sections import ATTACKS, IN_TABLE_II, Cards, seeds_of
 
 RIVALS = ("atrdh", "cgat", "strong", "none")
@@ -64,7 +64,7 @@ def compared(name: str, rows: Sequence[dict], own: Sequence[dict]) -> str:
         >>> compared("CgAT", [{"value": 0.25}], own), compared("CgAT", [{"value": 0.35}], own)
         ('CgAT 0.250 (inside the interval)', 'CgAT 0.350')
     """
-    inside = all(row["interval"][0] <= mean_value(rows) <= row["interval"][1] for row in own)
+    inside = all(_holds(row, mean_value(rows)) for row in own)
     return f"{name} {mean_value(rows):.3f}" + (" (inside the interval)" if inside else "")
 
 
@@ -89,18 +89,23 @@ def strong_verdict(cards: Cards) -> list[list[str]]:
         if not {strong.name, plain.name, strong.undefended.name} <= set(cards):
             continue
         card, chance = cards[strong.name], cards[strong.name]["chance_map"]
-        worst, clean = (row_of(card, attack)["value"] for attack in ("worst", "none"))
-        share = clean / row_of(cards[strong.undefended.name], "none")["value"]
+        worst, clean = (row_of(card, attack) for attack in ("worst", "none"))
+        share = clean["value"] / row_of(cards[strong.undefended.name], "none")["value"]
         kept, published = (kept_of(cards, cell, "mainstay") for cell in (strong, plain))
         rows += [
-            [str(strong.seed), "worst of all attacks above chance", f"{worst:.3f} against {chance:.3f}",
-             _reached(worst > chance)],
+            [str(strong.seed), "worst of all attacks above chance", f"{shown(card, 'worst')} against {chance:.3f}",
+             _reached(worst["value"] > chance) + ("; the interval holds chance" if _holds(worst, chance) else "")],
             [str(strong.seed), f"kept share at least {KEPT_GOAL:g} times the published recipe's",
              f"{kept:.3f} against {published:.3f}", _reached(kept > 0 and kept >= KEPT_GOAL * published)],
             [str(strong.seed), f"clean MAP at least {CLEAN_GOAL:g} of the undefended model's", f"{share:.2f}",
              _reached(share >= CLEAN_GOAL)],
         ]  # fmt: skip
     return rows
+
+
+def _holds(row: dict, value: float) -> bool:
+    """Tell whether a value lies in the interval of a row."""
+    return row["interval"][0] <= value <= row["interval"][1]
 
 
 def _reached(found: bool) -> str:
