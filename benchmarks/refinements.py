@@ -27,6 +27,7 @@ from trainers.files import FileData
 from trainers.journal import Journal
 from trainers.models import Evaluated
 from trainers.resume import identity
+from trainers.selection import hold_out
 from trainers.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
 
 ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
@@ -44,6 +45,9 @@ TRIALS: dict[str, dict] = {
     "weighted-6": WEIGHTED_6,
     "weighted-6-ema-consistency": {**WEIGHTED_6, "ema_momentum": 0.98, "consistency_weight": 1.0},
     "weighted-decay": {**WEIGHTED, "weight_decay": 5e-4},
+    "weighted-6-momentum": {**WEIGHTED_6, "adversarial_optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-2},
+    "weighted-6-chosen": {**WEIGHTED_6, "held_out_queries": 64},
+    "weighted-6-free": {**WEIGHTED_6, "inner": "free"},
 }
 UNDEFENDED = "undefended"
 USAGE_ERROR = 2
@@ -163,8 +167,9 @@ def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: 
         encoder.load_weights(file)
         return
     keras.utils.set_random_seed(recipe.seed)
+    data, held_out = hold_out(data, recipe.held_out_queries)
     hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
-    train_adversarially(recipe, data, encoder, hashing_loss, Journal(folder, identity(data)))
+    train_adversarially(recipe, data, encoder, hashing_loss, Journal(folder, identity(data)), held_out=held_out)
     write_whole(file, encoder.save_weights)
 
 
