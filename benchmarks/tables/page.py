@@ -19,7 +19,7 @@ from benchmarks.tables.sections import (
     trade_off_cells,
     trade_off_table,
 )
-from benchmarks.tables.verdicts import attack_losses, below_chance, defense_losses, strong_verdict
+from benchmarks.tables.verdicts import attack_losses, below_chance, defense_losses, most_robust, strong_verdict
 from saat_tf.files import write_whole
 
 PICTURE, CLASSES_PICTURE = "pictures/trade_off.png", "pictures/many_classes.png"
@@ -119,6 +119,7 @@ def trade_off(cards: Cards) -> list[str]:
         "and weights of the adversarial term, and attacked by one radius of 8/255. Grey bars are the intervals.",
         f"![Clean against robust MAP of SAAT]({PICTURE})",
         trade_off_table(cards),
+        most_robust(cards),
     ]
 
 

@@ -213,6 +213,15 @@ def test_a_rival_inside_the_interval_is_said_to_be():
     assert "under mainstay (SAAT's): MAP 0.200 over one seed, CgAT 0.210 (inside the interval)." in page(cards)
 
 
+def test_the_trade_off_names_its_most_robust_point_beside_the_published_one():
+    published, heavy = (Cell(defense="saat-inference", adversarial_weight=weight) for weight in (1.0, 4.0))
+    text = page(cards_of(Cell(defense="none"), published) | cards_of(heavy, value=0.375, mainstay=0.25))
+    assert "epsilon 8/255 and lambda 4 hold most under attack: 0.250, with 0.375 under none, where" in text
+    assert "where the published 8/255 and 1 have 0.200 and 0.400." in text
+    text = page(cards_of(Cell(defense="none"), published) | cards_of(heavy, value=0.375, mainstay=0.15))
+    assert "epsilon 8/255 and lambda 1 hold most under attack: 0.200, with 0.400 under none." in text
+
+
 def test_the_goals_of_the_strong_recipe_are_judged_by_seed():
     seeds = [0, 1]
     cards = cards_of(*(Cell(defense="none", seed=seed) for seed in seeds))
