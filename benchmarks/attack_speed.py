@@ -3,7 +3,7 @@
 Claims: an attack of 100 steps is faster on a model whose batch norms are folded, and faster again where it stops early,
 with a MAP within 0.005. Baseline: the plain loop, every step on the model as it was trained. The three ways take turns
 on the same queries with the same seed, on an undefended and on a robust model. Without --run-dir a run on drawn scenes
-is trained first, and kept for the next time.
+is trained first, and kept for the next time; the figures of another run go to docs/results/attack_speed_DATASET.json.
 """
 
 import dataclasses
@@ -75,17 +75,18 @@ def main(options: AttackSpeedOptions) -> int:
     steps = 20 if options.quick else options.num_steps
     about = {"dataset": data.name, "backbone": recipe.backbone, "image_size": recipe.image_size}
     setting = {"num_queries": len(data.test), "num_steps": steps, "epsilon_255": options.epsilon_255}
+    name, rows = "attack_speed", []
     if options.run_dir is not None:
         about["command"] = f"python -m benchmarks.attack_speed --run-dir RUN --attacks {' '.join(options.attacks)}"
-    rows = []
+        name = f"{name}_{data.name}"
     for defense in options.defenses or defenses_of_run(run_dir, recipe)[:2]:
         model = load_model(run_dir, defense, data)
-        for name in options.attacks:
-            say(f"{defense}, {name}")
-            attack = build_attack(name, ThreatModel.from_255(options.epsilon_255), model.known, num_steps=steps)
+        for attack_name in options.attacks:
+            say(f"{defense}, {attack_name}")
+            attack = build_attack(attack_name, ThreatModel.from_255(options.epsilon_255), model.known, num_steps=steps)
             rows += measure(model, attack, data, recipe.top_k)
             show(rows[-3:])
-            write_result("attack_speed", {**about, **setting, "rows": rows}, quick=options.quick)
+    say(f"{write_result(name, {**about, **setting, 'rows': rows}, quick=options.quick)}")
     return 0
 
 
@@ -128,6 +129,9 @@ def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -
         row = timings[name].row(
             f"{model.defense}, {attack.name}, {name}",
             baseline=timings[PLAIN],
+            model=model.defense,
+            attack=attack.name,
+            way=name,
             processor_s=figure(processor[name]),
             processor_ratio=figure(processor[PLAIN] / processor[name]),
             map=round(float(precisions[name].mean()), 4),

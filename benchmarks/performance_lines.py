@@ -121,6 +121,23 @@ def pair_lines(card: Mapping) -> list[Line]:
     return lines
 
 
+def attack_lines(card: Mapping) -> list[Line]:
+    """Return each attack that stops early beside the plain loop, and how far apart their MAP is."""
+    rows = {(row["model"], row["attack"], row["way"]): row for row in card["rows"]}
+    about = "{num_steps} steps, {num_queries} queries, {backbone}, {image_size} pixels".format(**card)
+    return [
+        Line(
+            work=f"{attack} attack on {model}, {about}, {way}, MAP {row['map_difference']:+.4f}",
+            row=row,
+            baseline="plain loop",
+            baseline_row=rows[model, attack, "plain loop"],
+            headline=attack == "mainstay",
+        )
+        for (model, attack, way), row in rows.items()
+        if way == "folded, early stop"
+    ]
+
+
 def pipeline_lines(card: Mapping) -> list[Line]:
     """Return each way to read images beside the decode limit."""
     lines = []
@@ -159,6 +176,7 @@ def demo_lines(card: Mapping) -> list[Line]:
 # Name of a benchmark: its lines from its card.
 LINES: dict[str, Callable[[Mapping], list[Line]]] = {
     "saat_step": step_lines,
+    "attack_speed": attack_lines,
     "map": map_lines,
     "mainstay": mainstay_lines,
     "cost": pair_lines,

@@ -12,7 +12,7 @@ from saat_tf.attacks.rules import SignStep
 # Steps between two looks; a look costs one forward pass, a step about three.
 STRETCH = 10
 # An image rests where a stretch brought mean_k min(h_k t_k, 0.5) at alpha 1 no more than this; docs/performance.md.
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.02
 
 
 def can_stop_early(attack: Attack) -> bool:
@@ -30,7 +30,7 @@ class EarlyStop:
     After each ten steps it looks at u = h t at alpha 1, h being the relaxed code and t the wanted one:
 
     - Where every bit has u >= 0.5, the image is done and leaves: its hash code is the wanted one, by a margin.
-    - Where a stretch under one alpha raised mean_k min(u_k, 0.5) by no more than 0.01, the image rests until alpha
+    - Where a stretch under one alpha raised mean_k min(u_k, 0.5) by no more than 0.02, the image rests until alpha
       changes. No alpha is left out, and under the last one no image rests. An attack of one alpha has no rest.
 
     Images that leave or rest are not computed. The others take the very steps that the attack takes without this, from

@@ -94,7 +94,7 @@ def early_stop_by_hand(model, images, wanted, start, num_steps):
                 x = np.clip(x + np.sign(slope).reshape(x.shape) / 255, image - 8 / 255, image + 8 / 255).clip(0, 1)
             count += len(stretch)
             before, (gain, is_done) = gain, look_by_hand(model, x, t)
-            stalled = gain - before <= 0.01 and len(set(stretch)) == 1 and stretch[0] != alphas[-1]
+            stalled = gain - before <= 0.02 and len(set(stretch)) == 1 and stretch[0] != alphas[-1]
             rests_under = stretch[0] if stalled else None
         results.append(x[0])
         counts.append(count)
