@@ -168,8 +168,9 @@ def main(*, quick: bool = False) -> None:
     bookkeeping = []
     for num_classes in LABELS:
         for num_items in QUICK_ITEMS if quick else ITEMS:
-            bookkeeping += bookkeeping_rows(num_items, num_classes)
-            show(bookkeeping[-4:])
+            rows = bookkeeping_rows(num_items, num_classes)
+            show(rows)
+            bookkeeping += rows
     for row in growth(bookkeeping):
         print("{items:g} times the items, {name}, {num_classes} labels: {time} times the time".format(**row))
     steps = step_rows(QUICK if quick else BASE, QUICK_AXES if quick else AXES, STEP_REPEATS)

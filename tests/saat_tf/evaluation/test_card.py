@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -68,3 +69,11 @@ def test_code_that_is_not_in_the_repository_around_it_has_no_commit(repository, 
 
 def test_peak_memory_is_in_megabytes():
     assert 50 < peak_rss_mb() < 200_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process is told by its own peak alone")
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    own = "from saat_tf.evaluation import peak_rss_mb; print(peak_rss_mb())"
+    large = f"import subprocess, sys; held = b'1' * 2**31; subprocess.run([sys.executable, '-c', {own!r}], check=True)"
+    done = subprocess.run([sys.executable, "-c", large], capture_output=True, text=True, check=True, timeout=120)
+    assert 50 < float(done.stdout) < 2048
