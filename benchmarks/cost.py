@@ -130,18 +130,18 @@ def draw_steps(rows: list[dict]) -> None:
         values = [row["value"] for row in own]
         for axes, name, color in zip(column, ("median_s", "peak_rss_mb"), ("#2a6f97", "#c1121f"), strict=True):
             axes.plot(values, [row[name] for row in own], "o-", color=color)
-            axes.set(xlabel=axis.replace("-", " "), xscale="log", ylim=(0, None))
+            axes.set(xlabel=axis.replace("-", " "), xscale="log")
             axes.set_xticks(values, [f"{value:,}" for value in values], rotation=30 if axis == "num-items" else 0)
             axes.minorticks_off()
             axes.grid(alpha=0.3)
-    grid[0, 0].set_ylabel("s a step")
-    grid[1, 0].set_ylabel("peak memory, MB")
+    for axes, label in zip(grid[:, 0], ("s a step", "peak memory, MB"), strict=True):
+        axes.set(ylabel=label, ylim=(0, None))  # its row shares it, and what it shows is all drawn
     save(figure_, "cost_step.png")
 
 
 def draw_bookkeeping(rows: list[dict]) -> None:
     """Draw the time of each part against the number of items, both logarithmic."""
-    figure_, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure_, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for name, color in COLORS.items():
         for num_classes, style in zip(LABELS, ("o-", "s--"), strict=True):
             own = [row for row in rows if (row["name"], row["num_classes"]) == (name, num_classes)]
@@ -149,7 +149,7 @@ def draw_bookkeeping(rows: list[dict]) -> None:
             axes.loglog(*zip(*points, strict=True), style, color=color, label=f"{name}, {num_classes:,} labels")
     axes.set(xlabel="training items", ylabel=f"ms for a batch of {BATCH}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure_.legend(fontsize=8, loc="outside right upper")
     save(figure_, "cost_bookkeeping.png")
 
 

@@ -217,6 +217,13 @@ def step_notes(card: Mapping) -> list[str]:
         notes.append(
             f"Loss of one AlexNet step of two inner steps, without dropout, from the same random start: {losses}."
         )
+    for case in dict.fromkeys(row["case"] for row in card["rows"]):
+        ours = [row for row in card["rows"] if (row["case"], row["name"]) == (case, OURS)]
+        shares = sorted(100 * row["share_of_peak"] for row in ours)
+        notes.append(
+            f"Our {case} step does {number_text(ours[0]['gflops'])} GFLOP/s by the operations of its convolutions and "
+            f"dense layers: {shares[0]:.0f} to {shares[-1]:.0f} % of what a product of two matrices reached before it."
+        )
     memory = card["memory"]
     notes.append(
         f"Resident memory after {memory['early_step']} and after {memory['steps']} steps: {memory['early_mb']:,} and "

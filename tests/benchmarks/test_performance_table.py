@@ -26,10 +26,10 @@ STEP = {
     "losses": {OURS: {"loss": 1.25}, "PyTorch": {"loss": 1.250001}},
     "memory": {"steps": 50, "early_step": 5, "early_mb": 1222, "last_mb": 1249},
     "rows": [
-        row(OURS, 4.0, case="alexnet", images_per_s=8.0),
+        row(OURS, 4.0, case="alexnet", images_per_s=8.0, gflops=220.0, share_of_peak=0.85),
         row("PyTorch, best settings", 5.0, case="alexnet"),
         # A second group of turns, in which ours took longer.
-        row(OURS, 6.0, case="alexnet", images_per_s=5.333),
+        row(OURS, 6.0, case="alexnet", images_per_s=5.333, gflops=150.0, share_of_peak=0.6),
         row("saat-tf, XLA", 18.0, case="alexnet"),
         {"case": "alexnet", "name": "saat-tf, mixed_bfloat16", "failed": "no memory"},
     ],
@@ -155,7 +155,8 @@ def test_commands_are_named_by_machine():
 def test_what_failed_is_told():
     assert step_notes(STEP)[-1] == "Did not run: alexnet, saat-tf, mixed_bfloat16 (no memory)."
     assert "saat-tf 1.250000; PyTorch 1.250001" in step_notes(STEP)[0]
-    assert len(step_notes({**STEP, "losses": None})) == 2
+    assert "alexnet step does 220 GFLOP/s" in step_notes(STEP)[1] and "60 to 85 %" in step_notes(STEP)[1]
+    assert len(step_notes({**STEP, "losses": None})) == 3
 
 
 def test_growth_is_a_table_of_parts_and_items_and_pictures_are_shown_where_they_are(tmp_path):
