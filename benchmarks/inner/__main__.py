@@ -116,7 +116,8 @@ def add_cell(card: dict, data_name: DataName, kind: str, options: InnerBenchmark
         recipe = recipe_of(data_name, kind, scale, **about)
         cell = measure(recipe, undefended, data, folder, attack_steps=steps)
     card["chance_map"][data_name] = chance_map(data.test.labels, data.database.labels)
-    card["cells"].setdefault(data_name, {})[kind] = {"options": KINDS.get(kind, {}), **cell}
+    cells = {**card["cells"].get(data_name, {}), kind: {"options": KINDS.get(kind, {}), **cell}}
+    card["cells"][data_name] = {name: cells[name] for name in (UNDEFENDED, *KINDS) if name in cells}
 
 
 if __name__ == "__main__":
