@@ -73,6 +73,10 @@ class RobustCheckpoint(keras.callbacks.Callback):
         self.score_file = folder / "best.json"
         self.seed = seed
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Make the folder, which other callbacks make only at the first checkpoint."""
+        self.weights_file.parent.mkdir(parents=True, exist_ok=True)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Score the encoder, and keep its weights where they are the best so far."""
         optimizer, weights = self.model.optimizer, self.model.trainable_weights

@@ -104,7 +104,6 @@ class Recorder(keras.callbacks.Callback):
 
 def trained(tmp_path, monkeypatch, **options):
     monkeypatch.setattr(training, "Watch", Recorder)
-    (tmp_path / "checkpoints").mkdir()
     recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, "watch_queries": 0, **options})
     keras.utils.set_random_seed(0)
     data, held_out = selection.hold_out(scenes.load(recipe), recipe.held_out_queries)
