@@ -83,7 +83,7 @@ def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float3
     keras.utils.set_random_seed(0)
     single = HashingModel("small_cnn", 64, 64)
     half = single.with_precision("mixed_float16")
-    images = tf.constant(draw_scenes(4, image_size=64, seed=2).images)
+    images = tf.constant(draw_scenes(16, image_size=64, seed=2).images)
     goal = -tf.sign(single.logits(images))
 
     def slopes(encoder):
@@ -93,7 +93,10 @@ def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float3
 
     expected, plain, scaled = plain_slopes(single, images, goal), plain_slopes(half, images, goal), slopes(half)
     np.testing.assert_array_equal(slopes(single), expected)
-    assert (expected == 0).mean() == 0 and (plain == 0).mean() > 1e-3 > 1e-4 > (scaled == 0).mean()
+    lost, lost_scaled = ((other == 0).mean() for other in (plain, scaled))
+    assert (expected == 0).mean() == 0 and lost > 1e-3
+    # What is left are sums whose halves cancel, more or fewer by the order in which a processor adds them.
+    assert lost_scaled < lost / 10
     changed, changed_scaled = ((np.sign(other) != np.sign(expected)).mean() for other in (plain, scaled))
     assert changed_scaled < changed
     # Large slopes do not overflow: the scale follows what the objective gives.
