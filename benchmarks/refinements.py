@@ -13,8 +13,8 @@ import tyro
 
 from benchmarks.tables.cells import EPSILON_255, SCALES, SETTINGS, Cell, Scale, recipe_of
 from benchmarks.tables.figures import kept_share, table
-from benchmarks.tables.run_cell import spread_data, spread_indices, trained
-from saat_tf.data import DataError, file_split
+from benchmarks.tables.run_cell import spread_data, trained
+from saat_tf.data import DataError, file_split, spread_indices
 from saat_tf.evaluation import encode_data, knowledge, machine, score_defense, versions
 from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map

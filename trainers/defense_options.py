@@ -63,9 +63,8 @@ class DefenseOptions(InnerOptions):
     weight_perturbation: float = 0.0
     """Compute the loss at weights moved against it by this share of their norm, such as 0.005 (AWP)."""
     held_out_queries: int = 0
-    """Keep this many training images out of training, the last of their list, which should not be in order of subjects;
-    attack them after each adversarial epoch, and end with the weights of the epoch at which they were most robust. 0:
-    end with the last epoch."""
+    """Keep this many training images out of training, spread evenly over their list; attack them after each adversarial
+    epoch, and end with the weights of the epoch at which they were most robust. 0: end with the last epoch."""
 
 
 Options = TypeVar("Options", bound=DefenseOptions)

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from saat_tf.attacks import ATTACKS
-from saat_tf.data import RetrievalData
+from saat_tf.data import RetrievalData, spread_indices, subset
 from saat_tf.evaluation import evaluate
 from saat_tf.files import write_json, write_whole
 from saat_tf.threat_model import ThreatModel
@@ -18,7 +18,7 @@ BATCH = 128
 
 
 def hold_out(data: RetrievalData, num_queries: int) -> tuple[RetrievalData, RetrievalData | None]:
-    """Take the last `num_queries` training images out of the training set.
+    """Take `num_queries` training images out of the training set, spread evenly: lists can be in order of subjects.
 
     Returns:
         The data to train on, and data whose queries are those images and whose database is the rest of the training
@@ -29,26 +29,17 @@ def hold_out(data: RetrievalData, num_queries: int) -> tuple[RetrievalData, Retr
     """
     if not num_queries:
         return data, None
-    rest = len(data.train) - num_queries
-    if rest < 1:
+    available = len(data.train)
+    if num_queries >= available:
         raise ValueError(
-            f"--held-out-queries must leave training images. Received: {num_queries} of {len(data.train)} images."
+            f"--held-out-queries must leave training images. Received: {num_queries} of {available} images."
         )
-    train = dataclasses.replace(data.train, labels=data.train.labels[:rest])
-    queries = dataclasses.replace(
-        data.train,
-        labels=data.train.labels[rest:],
-        source=lambda first, count, seed: data.train.source(first + rest, count, seed),
-        read=lambda key: _counted_from(rest, data.train.read(key)),
-        cache=False,
-    )
+    held = np.array(spread_indices(available, num_queries))
+    train = subset(data.train, np.setdiff1d(np.arange(available), held))
+    queries = dataclasses.replace(subset(data.train, held), cache=False)
     # A plain RetrievalData: of a data set of files, the lists name all images.
     held_out = RetrievalData(data.name, data.class_names, train, train, queries)
     return dataclasses.replace(data, train=train), held_out
-
-
-def _counted_from(first: int, item: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    return item[0] - first, item[1]
 
 
 class RobustCheckpoint(keras.callbacks.Callback):

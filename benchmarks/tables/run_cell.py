@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.tables.cells import EPSILON_255, SETTINGS, Cell, Scale, attacks_of, recipe_of
-from saat_tf.data import DataError, RetrievalData, file_split
+from saat_tf.data import DataError, RetrievalData, file_split, spread_indices
 from saat_tf.evaluation import encode_data, knowledge, machine, peak_rss_mb, score_defense, versions
 from saat_tf.evaluation.card import result_row
 from saat_tf.evaluation.scores import DefenseScores
@@ -114,17 +114,6 @@ def spread_data(data_dir: Path, scale: Scale) -> FileData:
         test=file_split(test, scale.image_size, scale.image_size),
         lists=dataclasses.replace(data.lists, train=train, test=test),
     )
-
-
-def spread_indices(available: int, count: int) -> list[int]:
-    """Return `count` indices spread evenly over 0 ... available - 1, or all where there are no more.
-
-    Example:
-        >>> spread_indices(10, 4), spread_indices(2, 4)
-        ([0, 2, 5, 7], [0, 1])
-    """
-    count = min(available, count)
-    return [i * available // count for i in range(count)]
 
 
 def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_dir: Path) -> HashingModel:

@@ -27,6 +27,7 @@ from saat_tf.data.records import record_split, write_records
 from saat_tf.data.replay import replayed
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scene_labels, draw_scenes, scene_class_names
 from saat_tf.data.splits import Protocol, make_split
+from saat_tf.data.subset import spread_indices, subset
 
 __all__ = [
     "CLASS_NAMES",
@@ -58,6 +59,8 @@ __all__ = [
     "record_split",
     "replayed",
     "scene_class_names",
+    "spread_indices",
+    "subset",
     "training_batches",
     "training_epochs",
     "write_image_lists",

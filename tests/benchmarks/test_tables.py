@@ -10,8 +10,8 @@ from benchmarks.tables import __main__ as tables
 from benchmarks.tables.cells import SCALES, Cell, all_cells, attacks_of, recipe_of
 from benchmarks.tables.figures import kept_share
 from benchmarks.tables.page import page, write_page
-from benchmarks.tables.run_cell import read_card, setting_of, spread_indices, trained, training_setting_of
-from saat_tf.data import DataError
+from benchmarks.tables.run_cell import read_card, setting_of, trained, training_setting_of
+from saat_tf.data import DataError, spread_indices
 from saat_tf.models import HashingModel
 
 SMALL = SCALES["small"]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from saat_tf.data import evaluation_batches
+from saat_tf.data import evaluation_batches, training_epochs
 from saat_tf.layers import CodeBank
 from trainers import comdefend, run, scenes, selection, training
 from trainers.comdefend import ComDefendOptions
@@ -134,11 +134,16 @@ def test_held_out_queries_are_training_images_that_are_not_trained_on():
     data = scenes.load(recipe)
     rest, held_out = selection.hold_out(data, 5)
     assert (len(rest.train), len(held_out.train), len(held_out.test)) == (59, 59, 5)
-    np.testing.assert_array_equal(held_out.test.load(2), data.train.load(61))
+    np.testing.assert_array_equal(held_out.test.load(2), data.train.load(25))
     ((images, labels, index),) = evaluation_batches(held_out.test, 8)
     np.testing.assert_array_equal(index, range(5))
-    np.testing.assert_array_equal(images[4], data.train.load(63))
-    np.testing.assert_array_equal(labels, data.train.labels[59:])
-    np.testing.assert_array_equal(held_out.test.labels, data.train.labels[59:])
+    np.testing.assert_array_equal(images[4], data.train.load(51))
+    np.testing.assert_array_equal(labels, data.train.labels[[0, 12, 25, 38, 51]])
+    np.testing.assert_array_equal(held_out.test.labels, labels)
+    ((images, labels, index),) = training_epochs(rest.train, 64, seed=0)(0, 0)
+    others = np.delete(np.arange(64), [0, 12, 25, 38, 51])
+    assert sorted(index.numpy()) == list(range(59))
+    np.testing.assert_array_equal(labels, data.train.labels[others[index]])
+    np.testing.assert_array_equal(images[0], data.train.load(others[index[0]]))
     assert rest.test is data.test and rest.database is data.database
     assert selection.hold_out(data, 0) == (data, None)
