@@ -22,7 +22,7 @@ def spread_indices(available: int, count: int) -> list[int]:
 def subset(split: Split, chosen: np.ndarray) -> Split:
     """Make a split of some items of another, counted anew from 0.
 
-    Nothing is copied: the other's source is gone through from the first item that is wanted to the last, by index alone.
+    Nothing is copied: the other's source is gone through from the first item wanted to the last, by index alone.
 
     Args:
         split: the items, all of a data set's split.
