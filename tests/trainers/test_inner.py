@@ -66,6 +66,7 @@ def test_steps_are_refused_where_the_attack_has_its_own(option):
 
 def test_the_fast_recipe_crafts_in_fewer_passes_for_a_share_of_the_trainers_epochs():
     fast = read_command_line(ScenesRecipe, ["--recipe", "fast"])
+    assert fast.adversarial_weight == 3.0
     assert (fast.inner, fast.epochs) == ("free", 5)  # half of 10
     assert read_command_line(Corel5kRecipe, ["--recipe", "fast", "--epochs", "3"]).epochs == 3
     assert read_command_line(Corel5kRecipe, ["--recipe", "fast"]).epochs == 8  # half of 16
