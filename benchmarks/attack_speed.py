@@ -17,18 +17,18 @@ import tyro
 from benchmarks.timing import ROOT, figure, in_turns, show, write_result
 from saat_tf.attacks import Attack, build_attack
 from saat_tf.data import RetrievalData, Split
-from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation import attack_split
-from saat_tf.evaluation.craft import crafter, every_step
+from saat_tf.evaluation.attack_runner import attack_runner, every_step
 from saat_tf.evaluation.evaluate import AttackedSplit
 from saat_tf.metrics import average_precisions
 from saat_tf.threat_model import ThreatModel
-from trainers.console import quiet_libraries, say
-from trainers.data_sets import load_data_of
-from trainers.models import Evaluated, defenses_of_run, load_model
-from trainers.run import main as train
+from trainers.console.output import quiet_libraries, say
+from trainers.recipes.data_sets import load_data_of
+from trainers.run_folder.finished_run import read_card
+from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.run import main as train
+from trainers.runs.training import EVALUATION_BATCH
 from trainers.scenes import ScenesRecipe, load
-from trainers.training import EVALUATION_BATCH
 
 PLAIN, FOLDED, EARLY = "plain loop", "folded", "folded, early stop"
 SCENES_RUN, QUICK_SCENES_RUN = ROOT / "runs/attack-speed", ROOT / "runs/bench-quick/attack-speed"
@@ -99,8 +99,8 @@ def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -
     """Return a row for each way to run one attack on one model: seconds, MAP, and the steps of an image on average."""
     ways = {
         PLAIN: every_step(attack, model.encoder),
-        FOLDED: crafter(attack, model.encoder),
-        EARLY: crafter(attack, model.encoder, early_stop=True),
+        FOLDED: attack_runner(attack, model.encoder),
+        EARLY: attack_runner(attack, model.encoder, early_stop=True),
     }
     results: dict[str, AttackedSplit] = {}
     processor: dict[str, float] = {}
@@ -109,12 +109,12 @@ def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -
     def run(name: str) -> None:
         started = time.process_time()
         results[name] = attack_split(
-            model.encoder, data.test, attack, data.test.labels, batch_size=EVALUATION_BATCH, craft=ways[name]
+            model.encoder, data.test, attack, data.test.labels, batch_size=EVALUATION_BATCH, run_attack=ways[name]
         )
         processor[name] = time.process_time() - started
 
-    for craft in ways.values():  # what is traced for two images is traced for all
-        attack_split(model.encoder, few, attack, few.labels, craft=craft)
+    for run_attack in ways.values():  # what is traced for two images is traced for all
+        attack_split(model.encoder, few, attack, few.labels, run_attack=run_attack)
     timings = in_turns({name: lambda name=name: run(name) for name in ways}, repeats=1, warm_up=0)
     precisions = {
         name: average_precisions(

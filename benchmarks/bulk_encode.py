@@ -19,12 +19,12 @@ import numpy as np
 import tensorflow as tf
 import tyro
 
-from export.bulk import ShardTask, encode_here
-from export.durable import publish
-from export.model_card import model_card
+from export.bulk.shards import ShardTask, encode_here
+from export.encoder.model_card import model_card
 from export.saved_model import export_saved_model
 from saat_tf.data import decode_image, read_image_lists
 from saat_tf.data.pipeline import PARALLEL_CALLS
+from saat_tf.durable import publish
 
 DATA_DIR = Path("../shared/data/corel5k")
 SHARD, BATCH, SHORT, REPEATS = 256, 64, 512, 3

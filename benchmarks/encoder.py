@@ -23,7 +23,7 @@ import tyro
 
 from benchmarks.runtimes import Encode, litert, onnx_runtime, openvino, saved_model, to_onnx
 from benchmarks.timing import write_result
-from export.litert import convert
+from export.litert.conversion import convert
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 

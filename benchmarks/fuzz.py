@@ -26,7 +26,7 @@ import psutil
 import tensorflow as tf
 
 from benchmarks.mutated_images import WHOLE, bomb, mutated_images
-from export.encoded_folder import read_blocks, read_encoding
+from export.bulk.encoded_folder import read_blocks, read_encoding
 from export.saved_model import export_saved_model
 from saat_tf.evaluation import machine, peak_rss_mb, versions
 from saat_tf.files import write_json

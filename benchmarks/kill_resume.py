@@ -34,18 +34,19 @@ KILLED = -signal.SIGKILL
 
 def places() -> list[tuple[object, str]]:
     """Return the functions at whose entry a run may be killed: holder and name."""
-    import trainers.run
+    import trainers.runs.run
     from saat_tf import checkpoints
     from saat_tf.models import HashingModel
-    from trainers.journal import Journal
-    from trainers.keeper import Keeper
-    from trainers.training import TrainingModel
+    from trainers.callbacks.checkpointing import Checkpointing
+    from trainers.run_folder.state import RunFolder
+    from trainers.runs.training import TrainingModel
 
     return [
         (os, "fsync"), (os, "rename"), (os, "replace"), (np, "savez"), (checkpoints, "_digest"),
-        (checkpoints, "_remove"), (Keeper, "on_train_batch_end"), (Keeper, "on_epoch_begin"), (Keeper, "on_epoch_end"),
-        (TrainingModel, "fill_bank"), (HashingModel, "encode"), (Journal, "save_report"), (trainers.run, "write_json"),
-        (trainers.run, "plot_maps"), (trainers.run, "plot_queries"),
+        (checkpoints, "_remove"), (Checkpointing, "on_train_batch_end"), (Checkpointing, "on_epoch_begin"),
+        (Checkpointing, "on_epoch_end"),
+        (TrainingModel, "fill_bank"), (HashingModel, "encode"), (RunFolder, "save_report"),
+        (trainers.runs.run, "write_json"), (trainers.runs.run, "plot_maps"), (trainers.runs.run, "plot_queries"),
     ]  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def train(
 ) -> None:
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
     import trainers.scenes
-    from trainers.keeper import Keeper
+    from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
 
@@ -73,15 +74,15 @@ def train(
 
     for holder, name in places():
         setattr(holder, name, watched(name, getattr(holder, name)))
-    save = Keeper._save
+    save = Checkpointing._save
 
-    def noted_save(keeper: Keeper) -> None:
-        save(keeper)
-        state = b"".join(v.numpy().tobytes() for v in keeper.variables[: -len(keeper.metric_variables)])
+    def noted_save(checkpointing: Checkpointing) -> None:
+        save(checkpointing)
+        state = b"".join(v.numpy().tobytes() for v in checkpointing.variables[: -len(checkpointing.metric_variables)])
         with open(notes / "states", "a") as file:
             file.write(hashlib.sha256(state).hexdigest() + "\n")
 
-    Keeper._save = noted_save
+    Checkpointing._save = noted_save
     recipe = trainers.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
     with contextlib.redirect_stdout(io.StringIO()):
         code = trainers.scenes.main(recipe, "scenes", lambda: trainers.scenes.load(recipe))

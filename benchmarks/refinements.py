@@ -20,15 +20,15 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers.console import quiet_libraries, say, track
+from trainers.callbacks.model_selection import hold_out
+from trainers.console.output import quiet_libraries, say, track
 from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions, cached_attack
-from trainers.files import FileData
-from trainers.journal import Journal
-from trainers.models import Evaluated
-from trainers.resume import identity
-from trainers.selection import hold_out
-from trainers.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
+from trainers.recipes.file_data import FileData
+from trainers.run_folder.state import RunFolder
+from trainers.runs.models import Evaluated
+from trainers.runs.resume import identity
+from trainers.runs.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
 
 ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
 INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
@@ -169,7 +169,7 @@ def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: 
     keras.utils.set_random_seed(recipe.seed)
     data, held_out = hold_out(data, recipe.held_out_queries)
     hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
-    train_adversarially(recipe, data, encoder, hashing_loss, Journal(folder, identity(data)), held_out=held_out)
+    train_adversarially(recipe, data, encoder, hashing_loss, RunFolder(folder, identity(data)), held_out=held_out)
     write_whole(file, encoder.save_weights)
 
 

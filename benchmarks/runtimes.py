@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from export.litert import LiteRTEncoder
+from export.litert.conversion import LiteRTEncoder
 
 Encode = Callable[[np.ndarray], np.ndarray]
 OPSET = 17

@@ -26,10 +26,10 @@ import numpy as np
 import psutil
 import tyro
 
-from export.durable import publish
 from export.search import Block, FaissIndex, kinds
 from export.search.kinds import Kind, recall
 from export.search.measure import exact_distances
+from saat_tf.durable import publish
 
 DATA_DIR = Path("../shared/data/corel5k")
 CHUNK, TOP_K, NEIGHBOURS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
@@ -59,7 +59,7 @@ def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of Corel-5K's database and test images: float32 (N, K) and (Q, K)."""
     import keras
 
-    from export.model_card import model_card
+    from export.encoder.model_card import model_card
     from saat_tf.data import evaluation_batches, file_split, read_image_lists
 
     encoder = keras.saving.load_model(run_dir / "robust.keras", compile=False)

@@ -61,7 +61,7 @@ class Case:
 class SAATWithWeightGradients(SAAT):
     """SAAT whose inner loop backpropagates to the weights too, and throws that away."""
 
-    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def perturb(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Return adversarial images, by the slower way."""
         threat_model, variables = self.threat_model, self.encoder.trainable_variables
         adversarial_images, sink = threat_model.random_start(images, self.step_seed()), tf.constant(0.0)

@@ -101,7 +101,7 @@ class Step:
             return adversarial.grad
         return torch.autograd.grad(gain, adversarial)[0]
 
-    def craft(self, codes: torch.Tensor) -> torch.Tensor:
+    def perturb(self, codes: torch.Tensor) -> torch.Tensor:
         """Return adversarial images by PGD from a random start."""
         images = self.images
         # torch.compile makes one backward pass of all gradients that are asked for: here those of the pixels alone.
@@ -121,7 +121,7 @@ class Step:
 
     def __call__(self) -> dict:
         """Do a step and return the losses."""
-        adversarial = self.craft(mainstay(self.labels, self.bank_labels, self.bank_codes))
+        adversarial = self.perturb(mainstay(self.labels, self.bank_labels, self.bank_codes))
         self.optimizer.zero_grad()
         adversarial_codes, codes = self.network(adversarial), self.network(self.images)
         self.bank_codes[self.index] = codes.detach()

@@ -14,7 +14,7 @@ import rich.markup
 import rich.table
 import tyro
 
-from export.prediction import Client, ServingError, connect, with_retries
+from export.serving.prediction import Client, ServingError, connect, with_retries
 
 FILES_FAILED, USAGE_ERROR = 1, 2
 

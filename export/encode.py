@@ -9,9 +9,7 @@ from pathlib import Path
 import rich.progress
 import tyro
 
-from export.bulk import ShardTask, encode_here
-from export.durable import only_writer
-from export.encoded_folder import (
+from export.bulk.encoded_folder import (
     EncodedShard,
     Encoding,
     missing_shards,
@@ -20,8 +18,10 @@ from export.encoded_folder import (
     write_shard,
     write_skipped,
 )
-from export.images import Images, digest, list_images
-from export.ray_bulk import encode_by_ray
+from export.bulk.images import Images, digest, list_images
+from export.bulk.ray_shards import encode_by_ray
+from export.bulk.shards import ShardTask, encode_here
+from saat_tf.durable import only_writer
 
 USAGE_ERROR = 2
 
@@ -93,8 +93,8 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
     Raises:
         ValueError: images, model or sizes are others.
     """
-    from export.exported_encoder import load_encoder, model_digest
-    from export.probe import probe_codes
+    from export.encoder.exported_encoder import load_encoder, model_digest
+    from export.encoder.fingerprint import probe_codes
 
     encoder = load_encoder(options.model)
     size = options.shard_size

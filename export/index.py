@@ -12,15 +12,15 @@ import numpy as np
 import rich.console
 import tyro
 
-from export.durable import publish
-from export.encoded_folder import read_blocks, read_encoding
-from export.images import read_file
-from export.probe import check_same_model
+from export.bulk.encoded_folder import read_blocks, read_encoding
+from export.bulk.images import read_file
+from export.encoder.fingerprint import check_same_model
 from export.search.faiss_index import FaissIndex
 from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
 from export.search.results import QueryResult, printable, result_json, result_page, result_table
+from saat_tf.durable import publish
 
 USAGE_ERROR = 2
 
@@ -167,8 +167,8 @@ def query(command: Query) -> int:
 
 def encode_queries(command: Query, index: SearchIndex) -> tuple[list[Path], np.ndarray]:
     """Encode those images that can be read, and name the others on the error output."""
-    from export.exported_encoder import MAX_FILE_BYTES, fault_of, load_encoder
-    from export.probe import probe_codes
+    from export.encoder.exported_encoder import MAX_FILE_BYTES, fault_of, load_encoder
+    from export.encoder.fingerprint import probe_codes
 
     if not command.images:
         raise ValueError("Name at least one image.")

@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 import tyro
 
-from export.model_card import Model
-from export.run_encoder import load_encoder
-from saat_tf.data.tolerant_decode import decode_batch
+from export.encoder.model_card import Model
+from export.encoder.run_encoder import load_encoder
+from saat_tf.data.decoding.tolerant_decode import decode_batch
 from saat_tf.models import HashingModel
 
 USAGE_ERROR = 2

@@ -11,23 +11,23 @@ import numpy as np
 import rich.table
 import tyro
 
-from export.litert import LiteRTEncoder, Variant, convert
-from export.model_card import Model
-from export.parity import encode_all, milliseconds, parity
-from export.run_encoder import load_encoder
+from export.encoder.model_card import Model
+from export.encoder.run_encoder import load_encoder
+from export.litert.conversion import LiteRTEncoder, Variant, convert
+from export.litert.parity import encode_all, milliseconds, parity
 from export.saved_model import export_saved_model
 from saat_tf.attacks import ATTACKS
 from saat_tf.data import RetrievalData
-from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation import encode_data, knowledge, machine
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_json
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers.console import CONSOLE, quiet_libraries, track
-from trainers.data_sets import load_data_of
-from trainers.recipe import Recipe
-from trainers.training import EVALUATION_BATCH
+from trainers.console.output import CONSOLE, quiet_libraries, track
+from trainers.recipes.data_sets import load_data_of
+from trainers.recipes.recipe import Recipe
+from trainers.run_folder.finished_run import read_card
+from trainers.runs.training import EVALUATION_BATCH
 
 USAGE_ERROR = 2
 ORIGINAL = "keras"

@@ -59,7 +59,7 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
         ('0000000007', {'epoch': 1}, [array([0, 1, 2])], [])
     """
     root.mkdir(parents=True, exist_ok=True)
-    sweep(root)
+    remove_incomplete(root)
     folder, hidden = root / f"{number:010d}", root / f"{HIDDEN}writing-{number:010d}"
     hidden.mkdir()
     try:
@@ -81,7 +81,7 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
     return folder
 
 
-def sweep(root: Path) -> None:
+def remove_incomplete(root: Path) -> None:
     """Remove what a process that died left half written or half removed in `root`."""
     for left in root.glob(f"{HIDDEN}*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saat_tf.data import coco, flickr25k
+from saat_tf.data.tfds import coco, flickr25k
 
 CHROMIUM = "/usr/bin/chromium"
 

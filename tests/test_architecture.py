@@ -34,7 +34,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def test_the_library_is_where_it_is_looked_for():
-    assert {"saat_tf/codes.py", "saat_tf/data/decode.py", "saat_tf/models/saat.py"} <= set(NAMES)
+    assert {"saat_tf/codes.py", "saat_tf/data/decoding/decode.py", "saat_tf/models/saat.py"} <= set(NAMES)
 
 
 def test_imports_point_one_way():

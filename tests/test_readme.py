@@ -13,7 +13,7 @@ from export.client import ClientOptions
 from export.demo.__main__ import DemoOptions
 from export.encode import EncodeOptions
 from export.saved_model import SavedModelExport
-from export.serving import ServingExport
+from export.serving.__main__ import ServingExport
 from export.tflite import TFLiteExport
 from saat_tf.data import prepare, validate
 from trainers.coco import CocoRecipe
@@ -34,7 +34,7 @@ OPTIONS = {
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,
     "export.saved_model": SavedModelExport,
-    "export.serving": ServingExport,
+    "export.serving.__main__": ServingExport,
     "export.client": ClientOptions,
     "export.tflite": TFLiteExport,
     "export.encode": EncodeOptions,

@@ -3,12 +3,12 @@
 import dataclasses
 import sys
 
-from saat_tf.data.coco import HOW_TO_GET as HOW_TO_FETCH
-from saat_tf.data.coco import PROTOCOL, read_coco
-from trainers.defense_options import read_command_line
-from trainers.files import FileData, load_data_set
-from trainers.recipe import SplitRecipe
-from trainers.run import main
+from saat_tf.data.tfds.coco import HOW_TO_GET as HOW_TO_FETCH
+from saat_tf.data.tfds.coco import PROTOCOL, read_coco
+from trainers.recipes.defense_options import read_command_line
+from trainers.recipes.file_data import FileData, load_data_set
+from trainers.recipes.recipe import SplitRecipe
+from trainers.runs.run import main
 
 HOW_TO_GET = f"""\
 {HOW_TO_FETCH}

@@ -10,16 +10,16 @@ import tyro
 
 from saat_tf.attacks import ATTACKS
 from saat_tf.data import training_batches
-from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation import evaluate, results
 from saat_tf.evaluation.card import merge_rows
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import PurifiedModel, Purifier
 from saat_tf.threat_model import ThreatModel
-from trainers.console import CONSOLE, DEFENSES, FitProgress, quiet_libraries, result_table, say, track
-from trainers.data_sets import load_data_of
-from trainers.models import MODEL_FILES
-from trainers.training import EVALUATION_BATCH
+from trainers.console.output import CONSOLE, DEFENSES, FitProgress, quiet_libraries, result_table, say, track
+from trainers.recipes.data_sets import load_data_of
+from trainers.run_folder.finished_run import read_card
+from trainers.runs.models import MODEL_FILES
+from trainers.runs.training import EVALUATION_BATCH
 
 USAGE_ERROR = 2
 ADAM_BETA = 0.5

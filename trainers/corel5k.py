@@ -4,10 +4,10 @@ import dataclasses
 import sys
 from typing import Literal
 
-from trainers.defense_options import read_command_line
-from trainers.files import FileData, load_files
-from trainers.recipe import FileRecipe, HashingLossName
-from trainers.run import main
+from trainers.recipes.defense_options import read_command_line
+from trainers.recipes.file_data import FileData, load_files
+from trainers.recipes.recipe import FileRecipe, HashingLossName
+from trainers.runs.run import main
 
 HOW_TO_GET = """\
 Corel-5K is 5,000 photographs with words for labels (Duygulu et al., ECCV 2002), shared for research.

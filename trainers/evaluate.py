@@ -12,18 +12,18 @@ import tyro
 
 from saat_tf.attacks import ATTACKS, SUITES, build_attack, can_stop_early, draw_target_labels, published_steps
 from saat_tf.data import RetrievalData, Split
-from saat_tf.data.finished_run import read_card
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.evaluation.card import merge_rows, result_row
 from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
 from saat_tf.files import write_json
 from saat_tf.threat_model import ThreatModel
-from trainers.console import CONSOLE, DEFENSES, quiet_libraries, say, track
-from trainers.data_sets import load_data_of
-from trainers.fitted_attacks import with_gan, with_prototypes
-from trainers.models import Evaluated, defenses_of_run, load_model
-from trainers.report import report_run
-from trainers.training import EVALUATION_BATCH
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, track
+from trainers.recipes.data_sets import load_data_of
+from trainers.run_folder.finished_run import read_card
+from trainers.runs.fitted_attacks import with_gan, with_prototypes
+from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.report import report_run
+from trainers.runs.training import EVALUATION_BATCH
 
 USAGE_ERROR = 2
 SHOWN_QUERIES = 6

@@ -6,9 +6,9 @@ from typing import Literal
 
 from saat_tf.data import RetrievalData
 from saat_tf.data.scenes import scenes_data
-from trainers.defense_options import read_command_line
-from trainers.recipe import HashingLossName, Recipe
-from trainers.run import main
+from trainers.recipes.defense_options import read_command_line
+from trainers.recipes.recipe import HashingLossName, Recipe
+from trainers.runs.run import main
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,20 +13,20 @@ import grpc
 import keras_tuner as kt
 import tyro
 
-from trainers.console import CONSOLE, quiet_libraries, say
-from trainers.data_sets import DATA_SETS
-from trainers.defense_options import RECIPES, asked_recipe, named_recipe
-from trainers.devices import build_strategy, check_replicas
-from trainers.oracles import FAILURES, LastingOracle, TunerName
-from trainers.recipe import Recipe
-from trainers.resume import identity, lock, options
-from trainers.run import FAILED, INTERRUPTED, USAGE_ERROR, check_recipe
-from trainers.search_space import Dimension, default_space, read_space
-from trainers.selection import hold_out
-from trainers.study import Study, best_of
-from trainers.study_report import command_of, plot_pareto, study_table
-from trainers.study_tuner import StudyTuner, check_port, chief_listens, role_of
-from trainers.trial import Bench
+from trainers.callbacks.model_selection import hold_out
+from trainers.console.output import CONSOLE, quiet_libraries, say
+from trainers.distributed.strategy import build_strategy, check_replicas
+from trainers.recipes.data_sets import DATA_SETS
+from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
+from trainers.recipes.recipe import Recipe
+from trainers.runs.resume import identity, lock, options
+from trainers.runs.run import FAILED, INTERRUPTED, USAGE_ERROR, check_recipe
+from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName
+from trainers.tuning.search_space import Dimension, default_space, read_space
+from trainers.tuning.study import Study, best_of
+from trainers.tuning.study_report import command_of, plot_pareto, study_table
+from trainers.tuning.trial import Bench
+from trainers.tuning.tuner import StudyTuner, check_port, chief_listens, role_of
 
 ADVICE = {
     "not finite": "Lower the learning rates of --space, in another --study-dir.",

@@ -15,7 +15,7 @@ from saat_tf.data import DataError
 from saat_tf.evaluation import machine, versions
 from saat_tf.files import write_json
 from saat_tf.metrics import chance_map
-from trainers.console import quiet_libraries, say
+from trainers.console.output import quiet_libraries, say
 
 USAGE_ERROR = 2
 

@@ -15,11 +15,11 @@ from saat_tf.evaluation.scores import DefenseScores
 from saat_tf.files import write_whole
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers.console import track
+from trainers.console.output import track
 from trainers.evaluate import EvaluationOptions, cached_attack
-from trainers.models import Evaluated
-from trainers.recipe import Recipe
-from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
+from trainers.recipes.recipe import Recipe
+from trainers.runs.models import Evaluated
+from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 ON_THE_WAY, AT_THE_END = ("mainstay",), ("mainstay", "auto")
 ATTACK_STEPS = 100

@@ -15,7 +15,7 @@ from benchmarks.tables.cells import SCALES, Cell, all_cells, estimated_core_seco
 from benchmarks.tables.page import write_page
 from benchmarks.tables.run_cell import make_card, read_card, setting_of
 from saat_tf.data import DataError
-from trainers.console import say
+from trainers.console.output import say
 
 # TensorFlow keeps memory of every graph that it traced; a process of its own gives it back.
 CELLS_PER_PROCESS = 3

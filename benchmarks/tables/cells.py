@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from trainers.corel5k import Corel5kRecipe
-from trainers.defense_options import RECIPES
+from trainers.recipes.defense_options import RECIPES
 
 EPSILON_255 = 8.0
 NON_TARGETED = ("hag", "sdha", "mainstay")

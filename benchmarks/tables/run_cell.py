@@ -20,15 +20,15 @@ from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers import corel5k
-from trainers.console import quiet_libraries, say, track
+from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
-from trainers.files import FileData
-from trainers.fitted_attacks import with_gan, with_prototypes
-from trainers.journal import Journal
-from trainers.models import Evaluated
-from trainers.recipe import Recipe
-from trainers.resume import identity
-from trainers.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
+from trainers.recipes.file_data import FileData
+from trainers.recipes.recipe import Recipe
+from trainers.run_folder.state import RunFolder
+from trainers.runs.fitted_attacks import with_gan, with_prototypes
+from trainers.runs.models import Evaluated
+from trainers.runs.resume import identity
+from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 EVALUATION_FIELDS = ("num_queries", "square_steps", "fit_epochs", "attack_steps")
 PARTS = ("cell", "setting", "chance_map", "results", "seconds", "config", "versions")
@@ -137,8 +137,8 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
         encoder, train = build_encoder(recipe), pretrain
     else:
         encoder, train = trained(cell.undefended, scale, data, data_dir, runs_dir), train_adversarially
-    journal = Journal(folder, identity(data))  # a cell that was cut off goes on where it was
-    train(recipe, data, encoder, build_hashing_loss(recipe, data.train.labels.shape[1]), journal)
+    run_folder = RunFolder(folder, identity(data))  # a cell that was cut off goes on where it was
+    train(recipe, data, encoder, build_hashing_loss(recipe, data.train.labels.shape[1]), run_folder)
     write_whole(file, encoder.save)
     return encoder
 

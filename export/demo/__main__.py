@@ -18,9 +18,9 @@ from export.demo.app import THEME, build_app
 from export.demo.guard import middleware
 from export.demo.parts import STYLE
 from export.demo.searches import Engine
-from export.run_encoder import load_model
+from export.encoder.run_encoder import load_model
 from saat_tf.data import RetrievalData
-from saat_tf.data.finished_run import load_run_data, read_card
+from trainers.run_folder.finished_run import load_run_data, read_card
 
 USAGE_ERROR = 2
 MAX_UPLOAD = "20mb"

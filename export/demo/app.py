@@ -8,7 +8,7 @@ import numpy as np
 from export.demo.parts import hits, html_of, intro, label_names, results
 from export.demo.searches import Attacked, Engine, Search, Subject, read_upload, target_of
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation.page import element
+from saat_tf.evaluation.report.page import element
 
 # Those that need no network of their own trained first, the paper's first.
 ATTACKS = {

@@ -10,7 +10,7 @@ from PIL import Image
 
 from export.demo.searches import Found, Search
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation.page import element
+from saat_tf.evaluation.report.page import element
 
 # Right is blue and solid with a tick, wrong is orange and dashed with a cross, as in the report of a run.
 STYLE = """

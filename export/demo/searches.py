@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from saat_tf.attacks import build_attack, draw_target_labels
 from saat_tf.data import RetrievalData
-from saat_tf.data.decode import MAX_ASPECT, MAX_PIXELS
-from saat_tf.data.tolerant_decode import decode_batch
+from saat_tf.data.decoding.decode import MAX_ASPECT, MAX_PIXELS
+from saat_tf.data.decoding.tolerant_decode import decode_batch
 from saat_tf.evaluation import EncodedData, encode_data, knowledge
 from saat_tf.hamming import hamming_distances, rank
 from saat_tf.models import HashingModel

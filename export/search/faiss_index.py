@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from export.durable import fingerprint, only_writer, publish, sync
 from export.search.generations import clean, write_manifest
 from export.search.items import Block, Hit, check_queries
 from export.search.kinds import Kind
 from export.search.segment import Segment, merged, write_faiss, write_items
 from export.search.snapshot import Snapshot, newest_snapshot, open_snapshot
+from saat_tf.durable import file_checksum, only_writer, publish, sync
 
 # A segment of which more than this is removed is written anew without it.
 REMOVED_SHARE = 1 / 4
@@ -53,7 +53,7 @@ class FaissIndex:
             folder: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.probe`).
+            probe_codes: what the model of the codes answers to drawn images (`export.encoder.file_checksum`).
             kind: flat by default.
 
         Raises:
@@ -202,7 +202,7 @@ class FaissIndex:
             f"{entry['name']}/{file.name}" for entry in entries for file in (self.folder / entry["name"]).iterdir()
         ]
         known = snapshot.manifest["files"]
-        files = {name: known.get(name) or fingerprint(self.folder / name) for name in sorted(names)}
+        files = {name: known.get(name) or file_checksum(self.folder / name) for name in sorted(names)}
         write_manifest(self.folder, snapshot.number + 1, {**snapshot.manifest, "segments": entries, "files": files})
         self._snapshot = open_snapshot(self.folder, snapshot.number + 1, files)
         clean(self.folder)

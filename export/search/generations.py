@@ -12,8 +12,8 @@ import shutil
 import zlib
 from pathlib import Path
 
-from export.durable import fingerprint, publish
 from export.search.items import IndexDamagedError
+from saat_tf.durable import file_checksum, publish
 
 FORMAT = 1
 NAME = re.compile(r"generation-(\d{8})\.json")
@@ -72,7 +72,7 @@ def check_file(folder: Path, number: int, name: str, expected: list[int]) -> Non
     """Raise `IndexDamagedError` unless a file of a generation is as it was written."""
     path = folder / name
     try:
-        found = fingerprint(path)
+        found = file_checksum(path)
     except FileNotFoundError:
         raise
     except OSError as error:

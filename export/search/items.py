@@ -61,7 +61,7 @@ class SearchIndex(Protocol):
 
     Attributes:
         code_length: K, bits of a code.
-        probe_codes: what the model of its codes answers to drawn images (`export.probe`), or "".
+        probe_codes: what the model of its codes answers to drawn images (`export.encoder.file_checksum`), or "".
     """
 
     code_length: int

@@ -68,7 +68,7 @@ class MilvusIndex:
             collection: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.probe`).
+            probe_codes: what the model of the codes answers to drawn images (`export.encoder.file_checksum`).
 
         Raises:
             FileExistsError: the collection exists.

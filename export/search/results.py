@@ -64,7 +64,7 @@ def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
 
     A picture that cannot be read any more leaves its place to words.
     """
-    from saat_tf.evaluation.page import element, page  # brings TensorFlow
+    from saat_tf.evaluation.report.page import element, page  # brings TensorFlow
 
     parts = [element("h1", "Search results"), element("p", f"Distances are differing bits of {code_length}.")]
     for result in results:
@@ -84,7 +84,7 @@ def _about(hit: Hit) -> str:
 
 
 def _figure(path: str | None, caption: str):
-    from saat_tf.evaluation.page import element, picture
+    from saat_tf.evaluation.report.page import element, picture
 
     thumbnail = _thumbnail(path) if isinstance(path, str) else None
     if thumbnail is None:
@@ -97,7 +97,7 @@ def _thumbnail(path: str) -> tuple[bytes, tuple[int, int]] | None:
     """Return a PNG of at most THUMBNAIL pixels a side, and its size; None where the file cannot be read."""
     from PIL import Image
 
-    from saat_tf.data.decode import FORMATS, MAX_PIXELS
+    from saat_tf.data.decoding.decode import FORMATS, MAX_PIXELS
 
     try:
         if not Path(path).is_file():

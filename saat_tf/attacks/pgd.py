@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from saat_tf.attacks.gradients import gain_and_slopes
 from saat_tf.attacks.objectives import Goal, Objective
 from saat_tf.attacks.rules import State, StepRule, Transform, View
 from saat_tf.attacks.schedules import constant_alphas
-from saat_tf.attacks.slopes import gain_and_slopes
 from saat_tf.replicas import several
 from saat_tf.threat_model import ThreatModel
 

@@ -1,9 +1,7 @@
 """Data: the paper's data sets, the list format and its inspection, TFRecord files, scenes, and batches of all these."""
 
-from saat_tf.data.coco import read_coco
-from saat_tf.data.decode import UnreadableImage, check_images, decode_image, drop_images
+from saat_tf.data.decoding.decode import UnreadableImage, check_images, decode_image, drop_images
 from saat_tf.data.disk_cache import cached_file_split
-from saat_tf.data.inspection import Inspection, inspect_folder
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import (
     DataError,
@@ -28,6 +26,8 @@ from saat_tf.data.replay import replayed
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scene_labels, draw_scenes, scene_class_names
 from saat_tf.data.splits import Protocol, make_split
 from saat_tf.data.subset import spread_indices, subset
+from saat_tf.data.tfds.coco import read_coco
+from saat_tf.data.validation.inspection import Inspection, inspect_folder
 
 __all__ = [
     "CLASS_NAMES",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.data.decode import decode_image
+from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.list_format import ImageList
 
 Seed = int | tf.Tensor

@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar, Literal
 import rich.progress
 import tyro
 
-from saat_tf.data import coco, flickr25k, nus_wide
-from saat_tf.data.coco_tfds import read_coco_tfds
-from saat_tf.data.decode import check_images
+from saat_tf.data.decoding.decode import check_images
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import SPLITS, DataError, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest
+from saat_tf.data.tfds import coco, flickr25k, nus_wide
+from saat_tf.data.tfds.coco_tfds import read_coco_tfds
 from saat_tf.files import write_json, write_whole
 from saat_tf.progress import Track, silent
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from saat_tf.data.decode import UnreadableImage, image_faults
+from saat_tf.data.decoding.decode import UnreadableImage, image_faults
 from saat_tf.data.list_format import DataError, ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
 from saat_tf.files import write_whole

@@ -15,8 +15,8 @@ import rich.progress
 import rich.table
 import tyro
 
-from saat_tf.data.inspection import NO_LABEL_RULE, Inspection, inspect_folder
-from saat_tf.data.listed_split import ERROR, WARNING, Fault
+from saat_tf.data.validation.inspection import NO_LABEL_RULE, Inspection, inspect_folder
+from saat_tf.data.validation.listed_split import ERROR, WARNING, Fault
 
 CLEAN, WARNINGS, ERRORS = 0, 1, 2
 SHOWN_PLACES = 5

@@ -2,7 +2,6 @@
 
 from saat_tf.evaluation.attacked import PERCEPTIBILITY, AttackedQueries
 from saat_tf.evaluation.card import DEFENSES, defenses_of, machine, peak_rss_mb, result_value, results, versions
-from saat_tf.evaluation.checks import Finding
 from saat_tf.evaluation.evaluate import (
     EncodedData,
     RetrievalReport,
@@ -13,10 +12,11 @@ from saat_tf.evaluation.evaluate import (
     filled_bank,
     knowledge,
 )
-from saat_tf.evaluation.model_checks import check_scores, run_model_checks
 from saat_tf.evaluation.pictures import attacked_queries, plot_maps, plot_queries
-from saat_tf.evaluation.report import write_report
-from saat_tf.evaluation.report_input import DefenseResult, Examples, ReportInput, Transfer
+from saat_tf.evaluation.report.report_input import DefenseResult, Examples, ReportInput, Transfer
+from saat_tf.evaluation.report.write import write_report
+from saat_tf.evaluation.sanity_checks.checks import Finding
+from saat_tf.evaluation.sanity_checks.model_checks import check_scores, run_model_checks
 from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, score_defense
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 
 from saat_tf.attacks import Attack
 from saat_tf.data import Split
-from saat_tf.evaluation.craft import crafter
+from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
 from saat_tf.metrics import Perceptibility
@@ -121,7 +121,7 @@ def attack_queries(
         keep_images: how many adversarial images to keep.
         crafted_on: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
-        early_stop: see `crafter`; an attack crafted on a surrogate takes all its steps whatever is said here.
+        early_stop: see `attack_runner`; an attack crafted on a surrogate takes all its steps whatever is said here.
         track: shows progress.
 
     Raises:
@@ -129,7 +129,7 @@ def attack_queries(
     """
     if not len(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received none.")
-    craft = crafter(attack, crafted_on or encoder, early_stop=early_stop and crafted_on in (None, encoder))
+    run_attack = attack_runner(attack, crafted_on or encoder, early_stop=early_stop and crafted_on in (None, encoder))
     parts = [
         attack_split(
             encoder,
@@ -139,7 +139,7 @@ def attack_queries(
             batch_size=batch_size,
             seed=seed,
             keep_images=keep_images if i == 0 else 0,
-            craft=craft,
+            run_attack=run_attack,
             track=track,
         )
         for i, seed in enumerate(seeds)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
-from saat_tf.evaluation.craft import Craft, crafter
+from saat_tf.evaluation.attack_runner import RunAttack, attack_runner
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
 from saat_tf.models import HashingModel
@@ -172,7 +172,7 @@ def attack_split(
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
-    craft: Craft | None = None,
+    run_attack: RunAttack | None = None,
     track: Track = silent,
 ) -> AttackedSplit:
     """Attack every image of a split, check what comes back, and encode that.
@@ -185,7 +185,7 @@ def attack_split(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to return.
-        craft: what runs the attack, `crafter(attack, encoder)` by default; another crafts on a surrogate.
+        run_attack: what runs the attack, `attack_runner(attack, encoder)` by default; another crafts on a surrogate.
         track: shows progress.
 
     Raises:
@@ -194,11 +194,11 @@ def attack_split(
     if attack.targeted:
         check_target_labels(split.labels, labels)
 
-    craft = craft or crafter(attack, encoder)
+    run_attack = run_attack or attack_runner(attack, encoder)
     codes, seen, taken, kept = [], [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
-        returned, steps = craft(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
+        returned, steps = run_attack(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
         attack.threat_model.verify(returned.numpy(), images.numpy())
         codes.append(encoder.encode(returned).numpy())
         seen.append(perceptibility(images.numpy(), returned.numpy()))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss, consistency_loss
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.models.inner import Crafting, InnerAttack, Steps
+from saat_tf.models.inner import InnerAttack, InnerStep, Steps
 from saat_tf.models.refinements import Refinements
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import ThreatModel
@@ -68,7 +68,7 @@ class AdversarialTraining(TrainingModel):
         self.seed = seed
         self.loss_means.update({name: keras.metrics.Mean(name=name) for name in refinements.weights()})
 
-    def craft(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor | None = None) -> tf.Tensor:
+    def perturb(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor | None = None) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3) whose codes are driven to `wanted_codes` (B, K) of -1/+1.
 
         `index` (B,) says which training images they are, for an inner attack that keeps something of each.
@@ -76,14 +76,14 @@ class AdversarialTraining(TrainingModel):
         """
         training = self.inner_training == "training"
         before = _values(self.encoder.non_trainable_variables)
-        step = Crafting(
+        step = InnerStep(
             encoder=self.encoder,
             training=training,
             threat_model=self.threat_model,
             seed=self.step_seed(),
             index=index,
         )
-        adversarial_images = self.inner.craft(step, images, wanted_codes)
+        adversarial_images = self.inner.perturb(step, images, wanted_codes)
         if training:
             with tf.control_dependencies([adversarial_images]):
                 _assign(self.encoder.non_trainable_variables, before)
@@ -91,8 +91,8 @@ class AdversarialTraining(TrainingModel):
 
     def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
         """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the crafted ones."""
-        if self.inner.follows:
-            self.inner.follow(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
+        if self.inner.uses_training_gradients:
+            self.inner.update_from_training(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
         else:
             self.descend(tape, loss, images)
 

@@ -83,7 +83,7 @@ class ATRDH(AdversarialTraining):
         images, labels, index = data
         targets = self.draw_targets(tf.shape(images)[0])
         self.train_prototypes(targets)
-        adversarial_images = self.craft(images, self.prototype_net.prototype_codes(targets), index)
+        adversarial_images = self.perturb(images, self.prototype_net.prototype_codes(targets), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             tape.watch(adversarial_images)
             relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)

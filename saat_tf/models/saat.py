@@ -72,7 +72,7 @@ class SAAT(AdversarialTraining):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
         images, labels, index = data
-        adversarial_images = self.craft(images, -self.target_codes(labels), index)
+        adversarial_images = self.perturb(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             tape.watch(adversarial_images)
             relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)

@@ -9,7 +9,7 @@ from saat_tf.data import RetrievalData, array_split, draw_scenes
 from saat_tf.evaluation import encode_data, knowledge
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers.models import Evaluated
+from trainers.runs.models import Evaluated
 
 
 def test_each_way_has_a_row_against_the_plain_loop():

@@ -12,7 +12,7 @@ from benchmarks.inner.cells import KINDS, SCALES_OF, Scale, data_of, points, rec
 from benchmarks.inner.page import difference_text, markdown, seconds_to
 from benchmarks.inner.run_cell import Snapshots
 from saat_tf.data import DataError
-from trainers.inner_options import InnerName
+from trainers.recipes.inner_options import InnerName
 
 TINY = {"scenes": Scale(image_size=16, num_train=128, num_queries=6, pretrain_epochs=1, epochs=2)}
 

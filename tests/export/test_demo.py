@@ -20,11 +20,11 @@ from export.demo.parts import label_names, results
 from export.demo.searches import Attacked, Engine, Found, Search, Subject, is_targeted, read_upload, target_of
 from saat_tf.attacks import Knowledge, build_attack
 from saat_tf.data import CLASS_NAMES, draw_scenes
-from saat_tf.data.finished_run import load_run_data, read_card
 from saat_tf.data.scenes import scenes_data
 from saat_tf.layers import CodeBank
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
+from trainers.run_folder.finished_run import load_run_data, read_card
 from trainers.scenes import ScenesRecipe
 
 BITS, TRAIN, QUERIES = 16, 40, 14

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export.litert import LiteRTEncoder, convert
+from export.litert.conversion import LiteRTEncoder, convert
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 

@@ -10,8 +10,9 @@ import pytest
 
 from saat_tf.data import draw_scenes
 from saat_tf.evaluation.attacked import AttackedQueries
-from trainers import evaluate, fitted_attacks
+from trainers import evaluate
 from trainers.evaluate import EvaluationOptions, main
+from trainers.runs import fitted_attacks
 
 QUERIES = 10
 

@@ -17,11 +17,12 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.evaluation import evaluate, result_value
 from saat_tf.threat_model import ThreatModel
-from trainers import keeper, sweep
+from trainers import sweep
+from trainers.callbacks import checkpointing
+from trainers.callbacks.model_selection import hold_out
 from trainers.scenes import ScenesRecipe, load
-from trainers.selection import hold_out
-from trainers.study_tuner import IP, PORT, TUNER_ID
-from trainers.trial import Bench
+from trainers.tuning.trial import Bench
+from trainers.tuning.tuner import IP, PORT, TUNER_ID
 
 SWEEP = (
     "--tuner grid --max-trials 3 --space learning-rate=0.004,1e30 num-steps=1,2 --evaluation-epsilon-255 40 "
@@ -41,15 +42,15 @@ def sweep_in(arguments, environment, notes, kill_at):
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     os.environ.update(environment)
-    epochs, end_epoch = [], keeper.Keeper.on_epoch_end
+    epochs, end_epoch = [], checkpointing.Checkpointing.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
-        epochs.append(f"{self.journal.run_dir.name}:{epoch}")
+        epochs.append(f"{self.run_folder.run_dir.name}:{epoch}")
         if len(epochs) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         end_epoch(self, epoch, logs)
 
-    keeper.Keeper.on_epoch_end = on_epoch_end
+    checkpointing.Checkpointing.on_epoch_end = on_epoch_end
     code = sweep.main(*sweep.read_command_line(arguments))
     sys.stdout.write(f"\nepochs {' '.join(epochs)}\n")
     sys.stdout.flush()

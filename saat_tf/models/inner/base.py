@@ -9,7 +9,7 @@ from saat_tf.threat_model import ThreatModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Crafting:
+class InnerStep:
     """What an inner attack may ask of the step that it crafts for.
 
     Args:
@@ -32,7 +32,7 @@ class Crafting:
 
 
 class InnerAttack:
-    """Base of the inner attacks, one a file; `AdversarialTraining.craft` calls them alike.
+    """Base of the inner attacks, one a file; `AdversarialTraining.perturb` calls them alike.
 
     One that keeps something from step to step is a Keras layer too, so that what it keeps is saved with the model.
     `passes` says how often it goes forward through the whole network and back to the pixels in a step, beside the
@@ -41,13 +41,13 @@ class InnerAttack:
 
     passes: int
     replays = 1
-    # Whether `follow` is to be told the pixel slopes of the step's own loss.
-    follows = False
+    # Whether update_from_training is to be told the pixel slopes of the step's own loss.
+    uses_training_gradients = False
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3) in [0, 1] whose codes near `wanted_codes` (B, K) of -1/+1."""
         raise NotImplementedError(f"{type(self).__name__} must implement `craft`.")
 
-    def follow(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
+    def update_from_training(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
         """Learn from the slopes (B, S, S, 3) that the step's loss has at the crafted images."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `follow`.")
+        raise NotImplementedError(f"{type(self).__name__} must implement update_from_training.")

@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 
 from saat_tf.attacks import alignment
-from saat_tf.attacks.slopes import gain_and_slopes
-from saat_tf.models.inner.base import Crafting, InnerAttack
+from saat_tf.attacks.gradients import gain_and_slopes
+from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.replicas import several
 
 
@@ -51,7 +51,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
         )
         self.built = True
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images inside the ball, and keep their perturbations."""
         if several() is not None or step.index is None:
             raise ValueError(

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from saat_tf.models.inner.base import Crafting, InnerAttack
+from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.replicas import several
 from saat_tf.threat_model import ThreatModel
 
@@ -37,7 +37,7 @@ class Free(InnerAttack, keras.layers.Layer):
     """
 
     passes = 0
-    follows = True
+    uses_training_gradients = True
 
     def __init__(self, *, batch_size: int, image_size: int, replays: int = 4, **kwargs) -> None:
         super().__init__(**{"name": "free", **kwargs, "dtype": "float32"})
@@ -50,7 +50,7 @@ class Free(InnerAttack, keras.layers.Layer):
         self.delta = self.add_weight(name="delta", shape=shape, initializer="zeros", trainable=False, autocast=False)
         self.built = True
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return the images with the perturbation as it is."""
         if several() is not None:
             raise ValueError("`Free` keeps one perturbation and trains on one replica. Use NFGSM or Steps on several.")
@@ -59,7 +59,7 @@ class Free(InnerAttack, keras.layers.Layer):
         with tf.control_dependencies([tf.debugging.assert_less_equal(rows, self.batch_size, message)]):
             return step.threat_model.project(images + self.delta.value[:rows], images)
 
-    def follow(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
+    def update_from_training(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
         """Move the perturbation up the loss."""
         rows, epsilon = tf.shape(slopes)[0], threat_model.epsilon
         delta = tf.convert_to_tensor(self.delta.value)

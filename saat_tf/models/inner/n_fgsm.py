@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from saat_tf.attacks import alignment
-from saat_tf.attacks.slopes import gain_and_slopes
-from saat_tf.models.inner.base import Crafting, InnerAttack
+from saat_tf.attacks.gradients import gain_and_slopes
+from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.threat_model import ThreatModel
 
 NOISE = 2.0
@@ -34,7 +34,7 @@ class NFGSM(InnerAttack):
 
     passes = 1
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images in [0, 1]."""
         images = tf.convert_to_tensor(images)
         epsilon = step.threat_model.epsilon

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.attacks import PGD, SignStep, alignment
-from saat_tf.models.inner.base import Crafting, InnerAttack
+from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.threat_model import ThreatModel
 
 SMALLEST_STEP = 1e-6
@@ -48,7 +48,7 @@ class Steps(InnerAttack):
         """Passes to the pixels."""
         return self.num_steps
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images inside the ball."""
         return self._loop(step.threat_model)(step.relax, images, wanted_codes, step.seed)
 

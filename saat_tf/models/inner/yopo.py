@@ -9,7 +9,7 @@ import tensorflow as tf
 from saat_tf.attacks import PGD, alignment
 from saat_tf.attacks.rules import State, StepRule, View
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.models.inner.base import Crafting, InnerAttack
+from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.models.inner.first_layer import split_after_first_layer
 
 
@@ -59,7 +59,7 @@ class YOPO(InnerAttack):
         """Passes to the first layer's output."""
         return self.num_passes
 
-    def craft(self, step: Crafting, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+    def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images inside the ball."""
         encoder: HashingModel = step.encoder
         first, rest = split_after_first_layer(encoder, training=step.training)

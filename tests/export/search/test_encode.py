@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from export.bulk import ShardEncoder, ShardTask, encode_here
+from export.bulk.encoded_folder import read_blocks, read_encoding
+from export.bulk.images import list_images, read_file
+from export.bulk.shards import ShardEncoder, ShardTask, encode_here
 from export.encode import EncodeOptions, begin, check_unchanged, main
-from export.encoded_folder import read_blocks, read_encoding
-from export.exported_encoder import fault_of, load_encoder
-from export.images import list_images, read_file
-from export.probe import check_same_model, probe_codes, probe_images
+from export.encoder.exported_encoder import fault_of, load_encoder
+from export.encoder.fingerprint import check_same_model, probe_codes, probe_images
 
 BITS = 16
 

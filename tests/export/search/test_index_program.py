@@ -12,7 +12,7 @@ import tyro
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 
-from export.encoded_folder import read_blocks, read_encoding
+from export.bulk.encoded_folder import read_blocks, read_encoding
 from export.index import Add, Build, Command, Query, Remove, main
 from export.search import Block, FaissIndex, Hit
 from export.search.kinds import Kind

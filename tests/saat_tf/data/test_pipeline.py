@@ -20,7 +20,7 @@ from saat_tf.data import (
     training_epochs,
     write_records,
 )
-from saat_tf.data.decode import decode_image
+from saat_tf.data.decoding.decode import decode_image
 from saat_tf.replicas import deal, taken_here
 
 COUNT, SIZE, CLASSES = 11, 8, 3

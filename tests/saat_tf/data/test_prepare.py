@@ -13,8 +13,8 @@ import pytest
 import tyro
 
 from saat_tf.data import DataError, Protocol, prepare, read_image_lists
-from saat_tf.data.coco import CLASS_NAMES
 from saat_tf.data.prepare import Command, PrepareCoco, PrepareFlickr25k, PrepareNusWide, main
+from saat_tf.data.tfds.coco import CLASS_NAMES
 
 ROOT = Path(__file__).parents[3]
 SMALL = Protocol(num_images=5, num_queries=1, num_train=2)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from saat_tf.data import DataError, LabelledImages, Protocol, make_split
-from saat_tf.data.coco import PROTOCOL as COCO
-from saat_tf.data.flickr25k import PROTOCOL as FLICKR25K
-from saat_tf.data.nus_wide import PROTOCOL as NUS_WIDE
 from saat_tf.data.splits import official_split, seeded_split, split_digest
+from saat_tf.data.tfds.coco import PROTOCOL as COCO
+from saat_tf.data.tfds.flickr25k import PROTOCOL as FLICKR25K
+from saat_tf.data.tfds.nus_wide import PROTOCOL as NUS_WIDE
 
 HASH_LISTS = Path(__file__).parents[4] / "shared" / "data" / "hash_lists"
 needs_lists = pytest.mark.skipif(not HASH_LISTS.is_dir(), reason="needs shared/data/hash_lists")

@@ -15,7 +15,7 @@ from saat_tf.layers import CodeBank  # noqa: E402
 from saat_tf.losses import DPH, HashNet  # noqa: E402
 from saat_tf.models import SAAT, HashingModel, HashingTraining  # noqa: E402
 from saat_tf.replicas import distribute, finite_in_all_or_none  # noqa: E402
-from trainers.devices import synchronize_batch_norm  # noqa: E402
+from trainers.distributed.strategy import synchronize_batch_norm  # noqa: E402
 
 BITS, BATCH, STEPS = 16, 8, 5
 

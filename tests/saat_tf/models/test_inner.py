@@ -13,7 +13,7 @@ from saat_tf.data import array_split, draw_scenes, evaluation_batches
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel
-from saat_tf.models.inner import NFGSM, YOPO, Crafting, FGSMPrior, Free, Steps, fgsm_prior, free, half_radius, stronger
+from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, InnerStep, Steps, fgsm_prior, free, half_radius, stronger
 from saat_tf.models.inner.yopo import FirstLayerSteps
 from saat_tf.threat_model import ThreatModel
 
@@ -39,7 +39,7 @@ class LinearCodes:
 
 def crafting(encoder, index=None, training=False, epsilon=EPSILON):
     ball = ThreatModel(epsilon)
-    return Crafting(encoder=encoder, training=training, threat_model=ball, seed=SEED, index=index)
+    return InnerStep(encoder=encoder, training=training, threat_model=ball, seed=SEED, index=index)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_n_fgsm_steps_once_from_noise_of_twice_the_radius_and_keeps_the_pixel_ra
     noise = tf.random.stateless_uniform(linear.images.shape, SEED, -2 * EPSILON, 2 * EPSILON).numpy()
     start = np.clip(linear.images + noise, 0, 1)
     expected = np.clip(start + EPSILON * linear.encoder.signs(start, linear.wanted), 0, 1)
-    found = NFGSM().craft(crafting(linear.encoder), linear.images, linear.wanted).numpy()
+    found = NFGSM().perturb(crafting(linear.encoder), linear.images, linear.wanted).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert 2 * EPSILON < np.abs(found - linear.images).max() <= 3 * EPSILON + 1e-6
 
@@ -64,7 +64,7 @@ def test_n_fgsm_steps_once_from_noise_of_twice_the_radius_and_keeps_the_pixel_ra
 @pytest.mark.parametrize("num_steps", [2, 3])
 def test_two_and_three_steps_go_by_half_the_radius(linear, num_steps):
     step_size = half_radius(ThreatModel(EPSILON))
-    found = Steps(num_steps=num_steps, step_size=step_size).craft(
+    found = Steps(num_steps=num_steps, step_size=step_size).perturb(
         crafting(linear.encoder), linear.images, linear.wanted
     )
     x = linear.images + tf.random.stateless_uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
@@ -88,7 +88,7 @@ def test_fgsm_prior_begins_where_the_epoch_before_ended_also_in_a_mirror(linear)
     )
     for epoch in range(3):
         expected = project(start + EPSILON * linear.encoder.signs(start, linear.wanted), linear.images)
-        found = prior.craft(crafting(linear.encoder, index), linear.images, linear.wanted)
+        found = prior.perturb(crafting(linear.encoder, index), linear.images, linear.wanted)
         np.testing.assert_allclose(found, expected, atol=1e-4 * (epoch > 0) + 1e-6)  # what is kept is rounded
         start = found.numpy()
     kept = prior.delta.numpy()
@@ -96,7 +96,7 @@ def test_fgsm_prior_begins_where_the_epoch_before_ended_also_in_a_mirror(linear)
     # Mirrored images meet mirrored perturbations: a step of nothing shows the start.
     mirrored = linear.images[:, :, ::-1]
     flat = lambda images, alpha=1.0, training=False: 0.0 * linear.encoder(images)  # noqa: E731
-    shown = prior.craft(crafting(flat, index), mirrored, linear.wanted).numpy()
+    shown = prior.perturb(crafting(flat, index), mirrored, linear.wanted).numpy()
     np.testing.assert_allclose(shown, start[:, :, ::-1], atol=1e-4)
     np.testing.assert_allclose(prior.delta.numpy(), kept, atol=1e-4)
 
@@ -109,15 +109,15 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
         images, slopes = rng.random((rows, 2, 2, 3), np.float32), rng.normal(size=(rows, 2, 2, 3)).astype(np.float32)
         slopes[0, 0, 0] = [np.nan, np.inf, 0.0]
         expected = np.clip(images + delta[:rows], 0, 1)
-        found = free.craft(crafting(None, epsilon=0.1), images, None)
+        found = free.perturb(crafting(None, epsilon=0.1), images, None)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         signs = np.sign(slopes)
         signs[0, 0, 0] = 0.0
         delta[:rows] = np.clip(delta[:rows] + 0.1 * signs, -0.1, 0.1)
-        free.follow(tf.constant(slopes), ball)
+        free.update_from_training(tf.constant(slopes), ball)
     np.testing.assert_allclose(free.delta.numpy(), delta, atol=1e-6)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most the 3 images"):
-        free.craft(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
+        free.perturb(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
 
 
 @pytest.mark.parametrize("inner", [Free(batch_size=4, image_size=SIDE), FGSMPrior(num_items=4, image_size=SIDE)])
@@ -125,12 +125,12 @@ def test_what_is_kept_in_one_place_is_refused_on_several_replicas(inner, linear,
     for module in (free, fgsm_prior):
         monkeypatch.setattr(module, "several", lambda: "a replica context")
     with pytest.raises(ValueError, match="one replica"):
-        inner.craft(crafting(linear.encoder, tf.range(4)), linear.images, linear.wanted)
+        inner.perturb(crafting(linear.encoder, tf.range(4)), linear.images, linear.wanted)
 
 
 def test_fgsm_prior_needs_to_know_which_images_it_is_given(linear):
     with pytest.raises(ValueError, match="index"):
-        FGSMPrior(num_items=4, image_size=SIDE).craft(crafting(linear.encoder), linear.images, linear.wanted)
+        FGSMPrior(num_items=4, image_size=SIDE).perturb(crafting(linear.encoder), linear.images, linear.wanted)
 
 
 def test_yopo_takes_n_steps_along_the_slope_that_each_of_m_passes_finds(linear):
@@ -261,7 +261,7 @@ def test_yopo_drives_codes_away_inside_the_ball(split):
     saat = make(split, INNERS["yopo"](), inner_training="inference")
     images = next(iter(evaluation_batches(split, BATCH)))[0]
     codes = tf.sign(saat.encoder(images))
-    crafted = saat.craft(images, -codes)
+    crafted = saat.perturb(images, -codes)
     saat.threat_model.verify(crafted.numpy(), images.numpy())
     start = saat.threat_model.random_start(images, saat.step_seed())
     assert tf.reduce_mean(saat.encoder(crafted) * codes) < tf.reduce_mean(saat.encoder(start) * codes) - 0.01

@@ -80,7 +80,7 @@ def test_crafting_and_encoding_change_nothing_of_the_loss_and_a_step_does(split,
     saat.compile(optimizer=keras.optimizers.SGD(0.1))
     assert len(saat.hashing_loss.variables) > 0
     before = [v.numpy() for v in saat.hashing_loss.variables]
-    saat.craft(batch[0], tf.ones((48, BITS)))
+    saat.perturb(batch[0], tf.ones((48, BITS)))
     saat.encoder.encode(batch[0])
     saat.fill_bank(evaluation_batches(split, 48))
     for variable, value in zip(saat.hashing_loss.variables, before, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from saat_tf.attacks import alignment
-from saat_tf.attacks.slopes import gain_and_slopes
+from saat_tf.attacks.gradients import gain_and_slopes
 from saat_tf.data import array_split, draw_scenes, evaluation_batches, training_batches
 from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DPH

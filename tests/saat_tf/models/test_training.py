@@ -65,7 +65,7 @@ def test_a_saat_step_computes_the_three_part_loss_of_the_paper(split):
     bank = saat.code_bank.codes.numpy()
     sign = np.where(bank >= 0, 1.0, -1.0)
     first_mainstay = mainstay_by_hand(labels.numpy(), sign, split.labels)
-    adversarial_images = saat.craft(images, tf.constant(-first_mainstay, tf.float32))
+    adversarial_images = saat.perturb(images, tf.constant(-first_mainstay, tf.float32))
     statistics = [v.numpy() for v in saat.encoder.non_trainable_variables]
     h_adv = saat.encoder(adversarial_images, training=True).numpy()
     h = saat.encoder(images, training=True).numpy()
@@ -104,7 +104,7 @@ def test_crafting_changes_no_weight_statistic_table_or_counter(split, inner_trai
     saat.compile(optimizer="sgd")
     before = [v.numpy() for v in saat.variables]
     images = tf.random.stateless_uniform((4, image_size, image_size, 3), (0, 1))
-    crafted = tf.function(saat.craft)(images, tf.ones((4, BITS)))
+    crafted = tf.function(saat.perturb)(images, tf.ones((4, BITS)))
     assert np.abs(crafted - images).max() > 0
     for variable, value in zip(saat.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
@@ -120,7 +120,7 @@ def test_crafted_images_are_worse_than_noise_of_the_same_size(split):
     def agreement(x):
         return float(tf.reduce_mean(saat.encoder(x) * codes))
 
-    assert agreement(saat.craft(images, -codes)) < agreement(noise) - 0.01
+    assert agreement(saat.perturb(images, -codes)) < agreement(noise) - 0.01
 
 
 def test_the_random_start_is_new_in_each_step_and_repeats_with_the_seed(split):
@@ -128,7 +128,7 @@ def test_the_random_start_is_new_in_each_step_and_repeats_with_the_seed(split):
         saat = make(SAAT, split, num_steps=1, seed=seed)
         saat.compile(optimizer="sgd")
         saat.optimizer.iterations.assign(iterations)
-        return saat.craft(first_batch(split)[0], tf.ones((12, BITS))).numpy()
+        return saat.perturb(first_batch(split)[0], tf.ones((12, BITS))).numpy()
 
     np.testing.assert_array_equal(crafted(0, 3), crafted(0, 3))
     assert np.abs(crafted(0, 3) - crafted(0, 4)).max() > 0

@@ -1,0 +1,1 @@
+"""Encoding many images into a folder of packed codes."""

@@ -1,0 +1,156 @@
+"""The folder that bulk encoding writes and an index is built from.
+
+    encoding.json                what was encoded, by which model, in shards of how many images
+    shard-000000/codes.npy       uint8 (n, K / 8), the packed codes of the images that could be read
+    shard-000000/ids.jsonl       their ids, a JSON string a line, in the same order
+    shard-000000/skipped.jsonl   the others: [id, what is wrong with it] a line
+    skipped.txt                  all others, once every shard is there
+
+A shard appears under its name when it is whole.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.search.items import Block
+from saat_tf.durable import publish
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What is encoded, and how.
+
+    Args:
+        root: what the ids are relative to.
+        model: hash of the model's graph and weights.
+        probe_codes: what the model answers to drawn images.
+        code_length: K.
+        num_images: read or not.
+        shard_size: images of a shard, but for the last.
+        batch_size: images that the model gets at a time; sums are rounded otherwise in batches of another size.
+        shards: a hash of the files of each shard.
+    """
+
+    root: str
+    model: str
+    probe_codes: str
+    code_length: int
+    num_images: int
+    shard_size: int
+    batch_size: int
+    shards: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedShard:
+    """The images of one shard, encoded.
+
+    Args:
+        number: of the shard.
+        codes: uint8 (n, K / 8), of the images that could be read, in order.
+        faults: place in the shard and what is wrong, of the others.
+    """
+
+    number: int
+    codes: np.ndarray
+    faults: list[tuple[int, str]]
+
+
+def shard_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a shard."""
+    return folder / f"shard-{number:06}"
+
+
+def write_encoding(folder: Path, encoding: Encoding) -> None:
+    """Write encoding.json."""
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(encoding)}, indent=1) + "\n"
+    publish(folder / "encoding.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def read_encoding(folder: Path) -> Encoding:
+    """Read encoding.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or of another version of this program.
+    """
+    file = Path(folder) / "encoding.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file. Encode images first: python -m export.encode.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise ValueError("it is of another version of this program")
+        return Encoding(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}). Encode the images again into another folder.") from error
+
+
+def write_shard(folder: Path, shard: EncodedShard, ids: Sequence[str]) -> None:
+    """Write a shard; `ids` are those of all its images."""
+    faults = dict(shard.faults)
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        np.save(path / "codes.npy", shard.codes, allow_pickle=False)
+        read = (json.dumps(item_id) for place, item_id in enumerate(ids) if place not in faults)
+        (path / "ids.jsonl").write_text("".join(f"{line}\n" for line in read), encoding="ascii")
+        skipped = (json.dumps([ids[place], fault]) for place, fault in shard.faults)
+        (path / "skipped.jsonl").write_text("".join(f"{line}\n" for line in skipped), encoding="ascii")
+
+    publish(shard_folder(folder, shard.number), write)
+
+
+def write_skipped(folder: Path, encoding: Encoding) -> int:
+    """Gather skipped.txt from all shards; return how many images could not be read."""
+    lines = []
+    for number in range(len(encoding.shards)):
+        for line in _lines(shard_folder(folder, number) / "skipped.jsonl"):
+            item_id, fault = json.loads(line)
+            lines.append(f"{json.dumps(item_id)}: {fault}\n")
+    publish(folder / "skipped.txt", lambda path: path.write_text("".join(lines), encoding="utf-8"))
+    return len(lines)
+
+
+def missing_shards(folder: Path, encoding: Encoding) -> list[int]:
+    """Return the numbers of the shards that are not there yet."""
+    return [number for number in range(len(encoding.shards)) if not shard_folder(folder, number).is_dir()]
+
+
+def read_blocks(folder: Path, encoding: Encoding) -> Iterator[Block]:
+    """Yield the items of each shard, with the path of the image as metadata.
+
+    Raises:
+        ValueError: a shard is missing or damaged.
+    """
+    missing = missing_shards(folder, encoding)
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} of {len(encoding.shards)} shards are missing. Go on with the same "
+            "python -m export.encode."
+        )
+    for number in range(len(encoding.shards)):
+        yield _read_block(shard_folder(folder, number), encoding)
+
+
+def _read_block(shard: Path, encoding: Encoding) -> Block:
+    try:
+        codes = np.load(shard / "codes.npy", allow_pickle=False)
+        ids = [json.loads(line) for line in _lines(shard / "ids.jsonl")]
+        block = Block(codes, ids, [{"path": os.path.join(encoding.root, item_id)} for item_id in ids])
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{shard} cannot be read ({error}). Remove it and run python -m export.encode again."
+        ) from error
+    return block
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="ascii").split("\n")[:-1]

@@ -1,0 +1,1 @@
+"""Encoders of finished runs, exported encoders, and what identifies them."""

@@ -1,0 +1,1 @@
+"""LiteRT (TensorFlow Lite): conversion, and what a conversion costs."""

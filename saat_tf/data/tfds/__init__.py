@@ -1,0 +1,1 @@
+"""The paper's data sets as builders of TensorFlow Datasets."""

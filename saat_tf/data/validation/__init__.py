@@ -1,0 +1,1 @@
+"""Inspection of a data set in the list format."""

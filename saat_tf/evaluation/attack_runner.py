@@ -1,0 +1,38 @@
+"""How an evaluation runs an attack: compiled once, on a model made for inference, stopping early where asked to."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from saat_tf.attacks import Attack, EarlyStop, can_stop_early
+from saat_tf.attacks.any_batch import AnyBatch
+from saat_tf.models import HashingModel
+
+# (images, labels, seed) -> adversarial images, and the steps that each took where the attack could stop early.
+RunAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, np.ndarray | None]]
+
+
+def attack_runner(attack: Attack, encoder: HashingModel, *, early_stop: bool = False) -> RunAttack:
+    """Make the function that crafts on a model as it is now, for batches of any size and any number of seeds.
+
+    Args:
+        attack: the attack.
+        encoder: the model that the attack sees; what is crafted on is `encoder.for_inference()`.
+        early_stop: whether `EarlyStop` runs an attack that can stop early. It is for images that `encoder` itself will
+            encode, not for a transfer.
+    """
+    model = encoder.for_inference()
+    if early_stop and can_stop_early(attack):
+        return EarlyStop(attack, model)
+    return every_step(attack, model)
+
+
+def every_step(attack: Attack, encoder: HashingModel) -> RunAttack:
+    """Make the function that runs an attack on the very encoder given, with all its steps."""
+
+    def call(rows: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
+        return attack(encoder, *rows, seed)
+
+    run = AnyBatch(call)
+    return lambda images, labels, seed: (run((images, labels), seed), None)

@@ -1,0 +1,1 @@
+"""Checks that report a robustness figure that is not to be believed."""

@@ -1,0 +1,108 @@
+"""Workers that find each other, or say who is missing: real sockets, a thread for each worker."""
+
+import concurrent.futures
+import socket
+import socketserver
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.trainers.addresses import free_addresses
+from trainers.distributed.cluster import Cluster
+from trainers.distributed.rendezvous import _listen, rendezvous
+
+RUN_DIR = Path("runs/one")
+
+
+def gather(clusters, *, options=({},), enter=lambda: RUN_DIR, patience=20.0):
+    """Return for each worker what it met with: what `meet` returned, or its error."""
+
+    def one(cluster):
+        try:
+            return rendezvous(cluster, options[cluster.index % len(options)], enter, patience)
+        except (ValueError, OSError) as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(one, clusters))
+
+
+def workers(addresses):
+    return [Cluster(addresses, index) for index in range(len(addresses))]
+
+
+def test_who_trains_alone_meets_nobody():
+    assert rendezvous(None, {}, lambda: RUN_DIR, 0) == RUN_DIR
+
+
+def test_all_learn_the_run_folder_of_the_chief_and_the_ports_are_free_again():
+    addresses = free_addresses(3)
+    # Where paths differ, the run is the same.
+    options = ({"bits": 16, "data_dir": "/a", "run_dir": "x"}, {"bits": 16, "data_dir": "/b", "run_dir": None})
+    assert gather(workers(addresses), options=options) == [RUN_DIR] * 3
+    for address in addresses:
+        socket.create_server(("localhost", int(address.rpartition(":")[2]))).close()
+    assert gather(workers(addresses), enter=lambda: None) == [None] * 3  # a run that is finished
+
+
+@pytest.mark.parametrize(
+    ("host", "bound"), [("localhost", {"127.0.0.1"}), ("127.0.0.1", {"127.0.0.1"}), ("gpu1", {"::", "0.0.0.0"})]
+)
+def test_a_worker_named_by_loopback_is_reached_from_this_machine_alone(host, bound):
+    port = free_addresses(1)[0].rpartition(":")[2]
+    with _listen(Cluster((f"{host}:{port}", "gpu2:1"), 0), socketserver.StreamRequestHandler) as server:
+        assert server.server_address[0] in bound
+
+
+def test_what_the_chief_refuses_all_refuse():
+    def enter():
+        raise FileExistsError("runs/one exists")
+
+    chief, other = gather(workers(free_addresses(2)), enter=enter)
+    assert isinstance(chief, FileExistsError)
+    assert isinstance(other, ValueError) and "(the chief)" in str(other) and "runs/one exists" in str(other)
+
+
+def test_other_options_are_refused_by_all():
+    for error in gather(workers(free_addresses(2)), options=({"bits": 16}, {"bits": 32})):
+        assert isinstance(error, ValueError) and "--bits" in str(error) and "localhost:" in str(error)
+
+
+def test_a_wrong_address_is_named_and_so_is_who_was_not_reached():
+    right, wrong = free_addresses(2), free_addresses(1)[0]
+    first = Cluster((right[0], wrong), 0)
+    misled, unvisited = gather([first, Cluster(right, 1)], patience=1.5)
+    assert isinstance(misled, TimeoutError) and f"worker 1 at {wrong} cannot be reached: " in str(misled)
+    assert "after 1.5 seconds" in str(misled) and "--worker-timeout" in str(misled)
+    assert f"worker 0 (the chief) at {right[0]} has not reached this one, worker 1 at {right[1]}" in str(unvisited)
+
+
+def test_a_name_that_nobody_knows_and_a_stranger_at_an_address_are_told():
+    (mine,) = free_addresses(1)
+
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+
+    with socketserver.ThreadingTCPServer(("localhost", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = f"localhost:{server.server_address[1]}"
+        (error,) = gather([Cluster((mine, "no-such-host.invalid:1", there), 0)], patience=0.1)
+        server.shutdown()
+    assert "worker 1 at no-such-host.invalid:1 cannot be reached" in str(error)
+    assert f"worker 2 at {there} cannot be reached: what answers there is no worker" in str(error)
+
+
+def test_two_who_both_take_themselves_for_the_chief_are_told():
+    a, b = free_addresses(2)
+    errors = gather([Cluster((a, b), 0), Cluster((b, a), 0)], patience=1.5)
+    assert any("worker 0 of 2 answers there" in str(error) for error in errors)
+
+
+def test_a_port_that_is_taken_is_named():
+    mine, other = free_addresses(2)
+    port = int(mine.rpartition(":")[2])
+    with socket.create_server(("", port)):
+        (error,) = gather([Cluster((mine, other), 0)], patience=1.0)
+    assert isinstance(error, OSError) and f"Port {port} of worker 0 (the chief)" in str(error)

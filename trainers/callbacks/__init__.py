@@ -1,0 +1,1 @@
+"""Callbacks of a training: checkpointing, TensorBoard, robustness probe, catastrophic overfitting, model selection."""

@@ -1,0 +1,167 @@
+"""Catastrophic overfitting: robustness that is lost while the training goes well."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import keras
+import numpy as np
+
+from saat_tf.files import write_json, write_whole
+from saat_tf.models.inner import InnerAttack, stronger
+from trainers.console.output import warn
+
+OnCollapse = Literal["stop", "rollback", "ignore"]
+LOST_SHARE, LOST_MAP, EPOCHS, MOST_ROLLBACKS = 0.5, 0.05, 2, 3
+MORE_FLIPPED, FLIPPED_SHARE = 2.0, 0.2
+
+
+class EpochRobustness(NamedTuple):
+    """What an epoch's attack on the watched images found.
+
+    Args:
+        robust: MAP of their adversarial images.
+        clean: their MAP.
+        flipped: share of the bits that the attack flips; unknown in runs of before, and then as many as can be.
+    """
+
+    robust: float
+    clean: float
+    flipped: float = 1.0
+
+
+class CatastrophicOverfittingError(Exception):
+    """Robustness has collapsed."""
+
+
+def collapsed(history: Sequence[EpochRobustness]) -> bool:
+    """Tell whether robustness has collapsed while clean MAP went on.
+
+    It has where, in each of the last two epochs, the clean MAP is no lower than at the most robust epoch before them,
+    and the robust MAP is below half of that epoch's and lower by 0.05 at least; or the attack flips at least twice the
+    bits of its weakest epoch before, and at least a fifth of the code more. MAP can stay high by a few images that are
+    easy, bits cannot.
+
+    Args:
+        history: of each epoch.
+
+    Example:
+        >>> best, lost = EpochRobustness(0.5, 0.7), EpochRobustness(0.1, 0.8)
+        >>> collapsed([EpochRobustness(0.4, 0.7), best, lost, lost])
+        True
+        >>> collapsed([EpochRobustness(0.5, 0.7), EpochRobustness(0.1, 0.2), EpochRobustness(0.1, 0.2)])
+        False
+        >>> collapsed([EpochRobustness(0.5, 0.7, 0.2), EpochRobustness(0.4, 0.7, 0.6), EpochRobustness(0.4, 0.7, 0.6)])
+        True
+    """
+    before, last = history[:-EPOCHS], history[-EPOCHS:]
+    if not before:
+        return False
+    best, fewest = max(before), min(epoch.flipped for epoch in before)
+    return all(epoch.clean >= best.clean and (_lost(epoch, best) or _flips(epoch, fewest)) for epoch in last)
+
+
+def _lost(epoch: EpochRobustness, best: EpochRobustness) -> bool:
+    return epoch.robust < LOST_SHARE * best.robust and epoch.robust <= best.robust - LOST_MAP
+
+
+def _flips(epoch: EpochRobustness, fewest: float) -> bool:
+    return epoch.flipped >= MORE_FLIPPED * fewest and epoch.flipped >= fewest + FLIPPED_SHARE
+
+
+class OverfittingMonitor(keras.callbacks.Callback):
+    """Stop, or go back, where `collapsed` says so of what `TensorBoardLog` puts into the logs.
+
+    Going back: every variable (weights, bank, optimizer, what the loss learnt) becomes what it was after the most
+    robust epoch, but the count of steps, so that learning rate and random starts go on; from there the inner attack
+    takes twice as many passes (`saat_tf.models.inner.stronger`). The fourth time it stops.
+
+    What it saw lies in `folder`, so that a training that goes on there decides alike.
+
+    Args:
+        action: "stop" or "rollback".
+        folder: where history and the best epoch's state go.
+        epoch: epochs that are done; what is in `folder` of later ones is forgotten.
+    """
+
+    def __init__(self, action: OnCollapse, folder: Path, epoch: int) -> None:
+        super().__init__()
+        self.action = action
+        self.history_file, self.state_file = folder / "watched.json", folder / "most-robust.npz"
+        stored = json.loads(self.history_file.read_text(encoding="utf-8")) if self.history_file.is_file() else []
+        self.history = stored[:epoch]
+
+    @property
+    def num_rollbacks(self) -> int:
+        """How often the training has gone back."""
+        return sum(entry["rolled_back"] for entry in self.history)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Take up the inner attack that the training had."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        self.first_inner = self.model.inner
+        self._set_inner()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Judge the epoch; this callback comes before the one that saves."""
+        flipped = logs["watched_bits_flipped"] / self.model.code_bank.code_length
+        watched = EpochRobustness(logs["watched_robust_map"], logs["watched_clean_map"], flipped)
+        entry = {**watched._asdict(), "rolled_back": False}
+        self.history.append(entry)
+        seen = self._since_rollback()
+        if watched.robust >= max(epoch.robust for epoch in seen):
+            write_whole(self.state_file, self._save_state)
+        if collapsed(seen):
+            self._answer(epoch, max(seen), seen[-1])
+        write_json(self.history_file, self.history)
+
+    def _since_rollback(self) -> list[EpochRobustness]:
+        """Return each epoch since the last rollback, in front the one that it went back to."""
+        seen: list[EpochRobustness] = []
+        for entry in self.history:
+            seen.append(EpochRobustness(*(entry[name] for name in EpochRobustness._fields if name in entry)))
+            if entry["rolled_back"]:
+                seen = [max(seen)]
+        return seen
+
+    def _answer(self, epoch: int, best: EpochRobustness, now: EpochRobustness) -> None:
+        what = (
+            f"Robust MAP of the watched images collapsed from {best.robust:.3f} to {now.robust:.3f} by epoch "
+            f"{epoch + 1}, clean MAP went from {best.clean:.3f} to {now.clean:.3f}, and bits flipped from "
+            f"{best.flipped:.0%} to {now.flipped:.0%}: the model has learnt to mislead the training's own attack "
+            "(catastrophic overfitting)."
+        )
+        if self.action == "stop" or self.num_rollbacks == MOST_ROLLBACKS:
+            raise CatastrophicOverfittingError(
+                f"{what} Begin a new run with an --inner of more passes, more --num-steps, a smaller --step-255 or "
+                "--epsilon-255, or a lower --learning-rate. Or let this one go on, as it is by --on-collapse ignore, "
+                "or from its most robust epoch with twice the passes: --resume --allow-changes "
+                "--on-collapse rollback"
+            )
+        self.history[-1]["rolled_back"] = True
+        with np.load(self.state_file, allow_pickle=False) as stored:
+            for name, variable in self._state().items():
+                variable.assign(stored[name])
+        self._set_inner()
+        warn(f"{what} Going back to the most robust epoch, with {self.model.inner.passes} inner steps.")
+
+    def _state(self) -> dict[str, keras.Variable]:
+        counts = [optimizer.iterations for optimizer in self.model.optimizers]
+        # Metrics begin anew with each epoch, and to read them takes all workers of a run over several machines.
+        left_out = {id(variable) for variable in [*counts, *self.model.metric_variables()]}
+        state = self.model.training_state()
+        return {f"{i:06d}": variable for i, variable in enumerate(state) if id(variable) not in left_out}
+
+    def _save_state(self, file: Path) -> None:
+        with open(file, "wb") as stream:
+            np.savez(stream, **{name: variable.numpy() for name, variable in self._state().items()})
+
+    def _set_inner(self) -> None:
+        """Make the inner attack stronger for each rollback; the training function is made anew where it changes."""
+        inner: InnerAttack = self.first_inner
+        for _ in range(self.num_rollbacks):
+            inner = stronger(inner, self.model.threat_model)
+        if inner != self.model.inner:
+            self.model.inner = inner
+            self.model.make_train_function(force=True)

@@ -1,0 +1,74 @@
+"""What TensorBoard shows of a training."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from trainers.callbacks.robustness_probe import RobustnessProbe
+
+PROFILED_STEPS = range(3, 8)  # the first steps build graphs and fill caches
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Log each epoch for TensorBoard, on the disk when the epoch ends.
+
+    Scalars: the parts of the loss, the learning rate, the MAPs and the bits flipped after each attack step that the
+    probe finds, and the balance of the bank's worst bit: the rarer of its two values' share, 0.5 at best. A histogram
+    of the share of +1 of each bit; pictures of the probe. The MAPs, and the bits flipped in the
+    end, are put into `logs` too, for callbacks that follow.
+
+    Args:
+        folder: where the logs go.
+        probe: what is attacked after each epoch, if anything.
+        profile: trace a few steps for TensorBoard's profiler.
+    """
+
+    def __init__(self, folder: Path, probe: RobustnessProbe | None = None, *, profile: bool = False) -> None:
+        super().__init__()
+        self.folder = folder
+        self.writer = tf.summary.create_file_writer(str(folder))
+        self.probe = probe
+        self.steps_to_profile = PROFILED_STEPS if profile else range(0)
+        self.steps = 0
+        self.profiling = False
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Begin and end the profiler's trace."""
+        self.steps += 1
+        if self.steps in self.steps_to_profile and not self.profiling:
+            tf.profiler.experimental.start(str(self.folder))
+            self.profiling = True
+        elif self.profiling and self.steps not in self.steps_to_profile:
+            self._end_profile()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Log the epoch."""
+        measured = self.probe and self.probe.measure(self.model)
+        if measured and logs is not None:
+            logs.update(
+                watched_clean_map=measured.clean_map,
+                watched_robust_map=measured.robust_map,
+                watched_bits_flipped=float(measured.bits_flipped[-1]),
+            )
+        shares = tf.reduce_mean(tf.cast(tf.constant(self.model.code_bank.codes.numpy()) >= 0, tf.float32), axis=0)
+        with self.writer.as_default(step=epoch):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"epoch_{name}", value)
+            tf.summary.scalar("epoch_learning_rate", self.model.optimizer.learning_rate)
+            tf.summary.scalar("bank/balance_of_worst_bit", tf.reduce_min(tf.minimum(shares, 1.0 - shares)))
+            tf.summary.histogram("bank/share_of_plus_one", shares)
+            if measured:
+                for step, bits in enumerate(measured.bits_flipped):
+                    tf.summary.scalar(f"bits_flipped/after_step_{step:02d}", bits)
+                tf.summary.image("attacked", measured.pictures, max_outputs=len(measured.pictures))
+        self.writer.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """End a trace that is longer than the training."""
+        if self.profiling:
+            self._end_profile()
+
+    def _end_profile(self) -> None:
+        tf.profiler.experimental.stop()
+        self.profiling = False

@@ -1,0 +1,1 @@
+"""Recipes: options as dataclasses, their checks, and what each data set needs."""

@@ -1,0 +1,161 @@
+"""What a run remembers so that it can go on after it was cut off: checkpoints, evaluations, logs and seconds."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from saat_tf.checkpoints import Checkpoint, newest_checkpoint, remove_incomplete, save_checkpoint
+from saat_tf.evaluation import RetrievalReport
+from saat_tf.files import write_whole
+from trainers.console.output import warn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far the training is.
+
+    Args:
+        phase: which phase of the run, by its name.
+        epoch: epochs of it that are done.
+        step: steps of the next epoch that are done.
+        steps: steps of the phase that are done, in all.
+    """
+
+    phase: str
+    epoch: int
+    step: int
+    steps: int
+
+
+class RunFolder:
+    """The memory of a run, in its folder.
+
+    Args:
+        run_dir: the folder.
+        identity: what tells that a checkpoint belongs to this data and this software: stored with each.
+
+    Raises:
+        ValueError: the newest checkpoint is one of other data.
+    """
+
+    def __init__(self, run_dir: Path, identity: Mapping[str, str]) -> None:
+        self.run_dir = run_dir
+        self.identity = dict(identity)
+        self.seconds: dict[str, float] = {}
+        remove_incomplete(self.checkpoints)
+        for left in run_dir.rglob(".writing-*"):
+            left.unlink()
+        self.checkpoint, damaged = newest_checkpoint(self.checkpoints)
+        for fault in damaged:
+            instead = self.checkpoint.folder if self.checkpoint else "the beginning"
+            warn(f"{fault} The run goes on from {instead}.")
+        if self.checkpoint is not None:
+            self._check_identity(self.checkpoint)
+            self.seconds = dict(self.checkpoint.facts["seconds"])
+        self.number = int(self.checkpoint.folder.name) if self.checkpoint else 0
+        self._cut_logs()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.run_dir / "checkpoints"
+
+    @property
+    def position(self) -> Position | None:
+        """Where the run goes on; None where that is the beginning."""
+        return Position(**self.checkpoint.facts["position"]) if self.checkpoint else None
+
+    def save(self, position: Position, arrays: list[np.ndarray]) -> None:
+        """Write a checkpoint; the logs must have been flushed.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.number += 1
+        facts = {
+            "position": dataclasses.asdict(position),
+            "identity": self.identity,
+            "seconds": self.seconds,
+            "logs": {str(log.relative_to(self.run_dir)): log.stat().st_size for log in self._logs()},
+        }
+        save_checkpoint(self.checkpoints, self.number, arrays, facts)
+
+    def timed(self, phase: str) -> "Clock":
+        """Return a context that counts its seconds to a phase, also while it goes on."""
+        return Clock(self.seconds, phase)
+
+    def save_report(self, phase: str, report: RetrievalReport) -> None:
+        """Keep an evaluation, so that it need not be done again."""
+        fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+
+        def write(file: Path) -> None:
+            with open(file, "wb") as stream:
+                np.savez(stream, seconds=json.dumps(self.seconds), **fields)
+
+        self._report_file(phase).parent.mkdir(exist_ok=True)
+        write_whole(self._report_file(phase), write)
+
+    def load_report(self, phase: str) -> RetrievalReport | None:
+        """Return a kept evaluation, or None where there is none."""
+        file = self._report_file(phase)
+        if not file.is_file():
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            fields = {name: stored[name] for name in stored.files}
+        for name, spent in json.loads(str(fields.pop("seconds"))).items():
+            self.seconds[name] = max(spent, self.seconds.get(name, 0.0))
+        return RetrievalReport(**{name: value if value.ndim else float(value) for name, value in fields.items()})
+
+    def _report_file(self, phase: str) -> Path:
+        return self.run_dir / "evaluations" / f"{phase}.npz"
+
+    def _logs(self) -> list[Path]:
+        return sorted(path for path in (self.run_dir / "logs").rglob("events.out.tfevents.*") if path.is_file())
+
+    def _cut_logs(self) -> None:
+        """Cut the logs back to what they were at the checkpoint: what came later is going to be logged again."""
+        kept = self.checkpoint.facts["logs"] if self.checkpoint else {}
+        for log in self._logs():
+            size = kept.get(str(log.relative_to(self.run_dir)))
+            if size is None:
+                log.unlink()
+            elif log.stat().st_size > size:
+                with open(log, "r+b") as stream:
+                    stream.truncate(size)
+
+    def _check_identity(self, checkpoint: Checkpoint) -> None:
+        before = checkpoint.facts["identity"]
+        if before["data"] != self.identity["data"]:
+            raise ValueError(
+                f"{self.run_dir}: the data set is not the one that the run began with: its labels or its order are "
+                "others. Restore it, or begin a new run."
+            )
+        changed = [name for name in self.identity if before.get(name) != self.identity[name]]
+        if changed:
+            found = ", ".join(f"{name} {before.get(name)} -> {self.identity[name]}" for name in changed)
+            warn(f"{self.run_dir}: the software has changed ({found}); bits may differ from those of one run.")
+
+
+class Clock:
+    """Adds the seconds that pass inside of it to `seconds[phase]`; `tick` brings that up to date."""
+
+    def __init__(self, seconds: dict[str, float], phase: str) -> None:
+        self.seconds = seconds
+        self.phase = phase
+
+    def __enter__(self) -> "Clock":
+        self.since = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.tick()
+
+    def tick(self) -> None:
+        """Add what has passed since the last time."""
+        now = time.perf_counter()
+        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self.since
+        self.since = now

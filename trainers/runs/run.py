@@ -1,0 +1,264 @@
+"""A run from recipe to card: hashing pre-training, a defence, evaluation of both models, a folder that holds all."""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from saat_tf.attacks import ATTACKS
+from saat_tf.backbones import backbone_spec
+from saat_tf.codes import BITS_PER_BYTE
+from saat_tf.data import RetrievalData, write_image_lists
+from saat_tf.evaluation import (
+    attacked_queries,
+    evaluate,
+    machine,
+    peak_rss_mb,
+    plot_maps,
+    plot_queries,
+    results,
+    versions,
+)
+from saat_tf.files import write_json, write_whole
+from saat_tf.models import HashingModel
+from saat_tf.threat_model import ThreatModel
+from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
+from trainers.callbacks.checkpointing import NotFiniteError
+from trainers.callbacks.model_selection import hold_out
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
+from trainers.distributed.cluster import Cluster, find_cluster
+from trainers.distributed.coordination import Workers, leave, lost_worker
+from trainers.distributed.rendezvous import rendezvous
+from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
+from trainers.recipes.file_data import FileData
+from trainers.recipes.inner_options import check_inner
+from trainers.recipes.recipe import Recipe
+from trainers.run_folder.state import RunFolder
+from trainers.runs.resume import check_phase, enter, identity, lock, options
+from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
+from trainers.runs.worker_run import run_worker
+
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+SHOWN_QUERIES = 3
+AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
+ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
+NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, "at least 0 and finite")
+NONE_OR_NOT_NEGATIVE = (lambda value: value is None or 0 <= value < math.inf, "at least 0 and finite")
+BELOW_ONE = (lambda value: 0 <= value < 1, "in [0, 1)")
+OPTION_RANGES = {
+    **dict.fromkeys(("image_size", "batch_size", "pretrain_epochs", "epochs", "num_steps"), AT_LEAST_ONE),
+    **dict.fromkeys(("attack_steps", "top_k"), AT_LEAST_ONE),
+    **dict.fromkeys(("pretrain_learning_rate", "learning_rate"), ABOVE_ZERO),
+    **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
+    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
+    **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
+    "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
+    "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
+    "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
+    "limit_train": (lambda value: value is None or value >= 1, "at least 1"),
+    "checkpoint_every": (lambda value: value is None or value >= 1, "at least 1"),
+    "worker_timeout": ABOVE_ZERO,
+    "seed": (lambda value: 0 <= value < 2**31, "in [0, 2^31)"),
+}
+
+
+def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
+    """Run a recipe; return the exit code.
+
+    It is 0; 2 where options or data are at fault, before any training; 1 where the disk fails, above all for want of
+    room, where a loss is no number any more, or where another worker is gone; and 130 where the run was interrupted.
+    After 1 and 130 it goes on by `--resume`.
+
+    Args:
+        recipe: what to do.
+        name: name of the data set, for the run folder and the card.
+        load: reads and checks the data.
+    """
+    quiet_libraries()
+    try:
+        check_recipe(recipe)
+        cluster = find_cluster(os.environ)
+        run_dir = rendezvous(cluster, options(recipe), lambda: enter(recipe, name), recipe.worker_timeout)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        code = 0 if run_dir is None else start(recipe, load, run_dir, cluster)
+    except tf.errors.OpError as error:
+        gone = lost_worker(error, cluster)
+        if gone is None:
+            raise
+        print(
+            f"error: {gone}. To go on: start all workers by the same command with --resume --run-dir {run_dir}",
+            file=sys.stderr,
+        )
+        code = FAILED
+    if cluster is not None:
+        leave(code)
+    return code
+
+
+def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
+    """Do the run in its folder, alone or as one of the workers of a cluster; return the exit code."""
+    go_on = f"the same command with --resume --run-dir {run_dir}"
+    try:
+        strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
+        check_replicas(recipe, strategy)
+        keras.utils.set_random_seed(recipe.seed)
+        data = load()
+        hold_out(data, recipe.held_out_queries)  # while it can still be refused
+        with strategy.scope():
+            encoder = build_encoder(recipe)
+        synchronize_batch_norm(encoder)
+        workers = Workers(strategy)
+        workers.check_same(identity(data)["data"])
+        if workers.is_chief:
+            run_dir.mkdir(parents=True, exist_ok=recipe.resume)
+            lock(run_dir)
+            run_folder = RunFolder(run_dir, identity(data))
+            check_phase(recipe, run_folder)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        if workers.is_chief:
+            run(recipe, data, encoder, run_folder)
+        else:
+            run_worker(recipe, data, encoder)
+    except KeyboardInterrupt:
+        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+        return INTERRUPTED
+    except (CatastrophicOverfittingError, NotFiniteError) as error:
+        print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(
+            f"error: {error}. The run cannot write on. Its last checkpoint is whole: make room or repair, then "
+            f"go on by {go_on}",
+            file=sys.stderr,
+        )
+        return FAILED
+    return 0
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Check the options before anything else happens.
+
+    Raises:
+        ValueError: an option is out of its range; the message names it.
+    """
+    for option, (fits, expected) in OPTION_RANGES.items():
+        value = getattr(recipe, option)
+        if not fits(value):
+            raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
+    check_inner(recipe)
+    check_weights(recipe)
+
+
+def check_weights(recipe: Recipe) -> None:
+    """Check that the recipe's backbone exists and can have the weights that it asks for.
+
+    Raises:
+        ValueError: there is no such backbone, no such file, or no such weights of it.
+    """
+    spec = backbone_spec(recipe.backbone)
+    if recipe.pretrained and recipe.weights:
+        raise ValueError(f"--pretrained and --weights {recipe.weights} exclude each other. Add --no-pretrained.")
+    if recipe.pretrained and spec.load_pretrained is None:
+        from_file = ", or give them as a file by --weights" if spec.load_state_dict else ""
+        raise ValueError(
+            f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
+            f"{recipe.backbone}. Add --no-pretrained to start from random weights{from_file}."
+        )
+    if recipe.weights and spec.load_state_dict is None:
+        raise ValueError(
+            f"--weights needs a --backbone of alexnet, vgg, resnet or efficientnet_lite. Received: {recipe.backbone}."
+        )
+    if recipe.weights and not recipe.weights.is_file():
+        raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
+
+
+def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: RunFolder) -> None:
+    """Train, evaluate and write everything into the folder of `run_folder`, from where that says on."""
+    run_dir = run_folder.run_dir
+    config = options(recipe)
+    write_json(run_dir / "config.json", config)
+    run_folder.checkpoints.mkdir(exist_ok=True)
+    if isinstance(data, FileData):
+        write_image_lists(data.lists, data.class_names, run_dir / "split", suffix=".txt.gz")
+        if data.skipped:
+            text = "".join(f"{image}\n" for image in data.skipped)
+            write_whole(run_dir / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+            say(
+                f"{len(data.skipped)} lines were left out, since their images cannot be read: {run_dir / 'skipped.txt'}"
+            )
+    say(
+        f"{data.name}: {len(data.train)} training images, {len(data.database)} in the database, "
+        f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"
+    )
+    threat_model = ThreatModel.from_255(recipe.epsilon_255)
+    with encoder.distribute_strategy.scope():
+        hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
+    reports = {}
+    data, held_out = hold_out(data, recipe.held_out_queries)
+    workers = Workers(encoder.distribute_strategy)
+    resumed = run_folder.position.phase if run_folder.position else "hashing"
+    if run_folder.position is not None:
+        at = run_folder.position
+        say(f"Going on from {run_folder.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
+    is_over = True
+    for defense, phase, train, model_file in phases(recipe, held_out):
+        (is_over,) = workers.any(is_over and phase != resumed)
+        if is_over:
+            encoder.load_weights(run_dir / model_file)
+        else:
+            train(recipe, data, encoder, hashing_loss, run_folder)
+            write_whole(run_dir / model_file, encoder.save)
+        reports[defense] = run_folder.load_report(phase)
+        if reports[defense] is None:
+            with run_folder.timed("evaluate"):
+                reports[defense] = evaluate(
+                    encoder,
+                    data,
+                    lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
+                    top_k=recipe.top_k,
+                    batch_size=EVALUATION_BATCH,
+                    seed=recipe.seed,
+                    keep_images=SHOWN_QUERIES,
+                    track=track,
+                )
+            run_folder.save_report(phase, reports[defense])
+        workers.wait()
+    card = {
+        "dataset": data.name,
+        "backbone": recipe.backbone,
+        "code_length": recipe.bits,
+        "hashing_loss": recipe.hashing_loss,
+        "epsilon_255": recipe.epsilon_255,
+        "chance_map": reports["none"].chance_map,
+        "config": config,
+        "versions": versions(),
+        "machine": machine(),
+        "seconds": {phase: round(spent, 1) for phase, spent in run_folder.seconds.items()},
+        "peak_rss_mb": round(peak_rss_mb()),
+        "results": [
+            row for defense, report in reports.items() for row in results(report, defense=defense, top_k=recipe.top_k)
+        ],
+    }
+    plot_maps(card, run_dir / "maps.png")
+    queries = [
+        shown
+        for i in range(min(SHOWN_QUERIES, len(data.test)))
+        for defense, report in reports.items()
+        for shown in attacked_queries(DEFENSES[defense], report, data, [i])
+    ]
+    plot_queries(queries, threat_model.epsilon, run_dir / "queries.png")
+    write_json(run_dir / "card.json", card)  # last: it tells that the run is finished
+    CONSOLE.print(result_table(card))
+    say(f"Card, models, logs and pictures: {run_dir}")
+    workers.part()

@@ -1,0 +1,1 @@
+"""Hyperparameter search with KerasTuner: search space, algorithms, trials, study, report."""

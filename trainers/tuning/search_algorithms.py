@@ -1,0 +1,183 @@
+"""KerasTuner's four searches, made to last: what it forgets when it goes on, and what it does about failures."""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import keras_tuner as kt
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from saat_tf.files import write_json
+from trainers.tuning.search_space import Dimension, hyperparameters, rounded
+
+TunerName = Literal["random", "hyperband", "grid", "bayesian"]
+OBJECTIVE = "robust_map"
+# As many failures one after the other, of one cause, end a sweep.
+FAILURES = 3
+DEFAULT_TRIALS = 20
+
+
+class LastingOracle(kt.Oracle):
+    """What all searches of a sweep share; a class of KerasTuner follows it as second base.
+
+    - Its files are there whole or not at all; a trial of which the state knows nothing is drawn again, and one that has
+      ended is not.
+    - Values have six digits, so those that a table shows are those that were tried.
+    - Failures of one cause, one after the other, stop the search. KerasTuner's own limit raises inside a lock that it
+      does not open again, and a chief would hang.
+
+    Args:
+        cause_of: trial -> why it failed, in a word.
+        report: called with this after each trial.
+        options: those of the second base.
+    """
+
+    def __init__(
+        self, *, cause_of: Callable[[str], str], report: Callable[["LastingOracle", str], None], **options: object
+    ) -> None:
+        super().__init__(objective=kt.Objective(OBJECTIVE, "max"), max_consecutive_failed_trials=sys.maxsize, **options)
+        self.cause_of = cause_of
+        self.report = report
+        self.verbose = 0
+
+    def populate_space(self, trial_id: str) -> dict:
+        """Return the values of the next trial, if there is to be one."""
+        if self.common_cause() is not None:
+            return {"status": TrialStatus.STOPPED}
+        response = super().populate_space(trial_id)
+        values = response.get("values") or {}
+        return {**response, "values": {name: rounded(value) for name, value in values.items()}}
+
+    @kt.synchronized
+    def end_trial(self, trial: Trial) -> None:
+        """Take note of a trial that is over."""
+        super().end_trial(trial)
+        self.report(self, trial.trial_id)
+
+    def common_cause(self) -> str | None:
+        """Return why the last trials failed, if all of them did for one cause."""
+        last = self.end_order[-FAILURES:]
+        if len(last) < FAILURES or any(self.trials[name].status != TrialStatus.FAILED for name in last):
+            return None
+        causes = {self.cause_of(name) for name in last}
+        return causes.pop() if len(causes) == 1 else None
+
+    def retry_failed(self) -> None:
+        """Have the trials that failed done again, the first one first."""
+        failed = [name for name in self.start_order if self.trials[name].status == TrialStatus.FAILED]
+        self.end_order = [name for name in self.end_order if name not in failed]
+        self._retry_queue = [*self._retry_queue, *reversed(failed)]
+        for name in failed:
+            self._run_times[name] = 0
+
+    def save(self) -> None:
+        """Write the state, whole."""
+        write_json(Path(self._get_oracle_fname()), self.get_state())
+
+    def reload(self) -> None:
+        """Read the state."""
+        super().reload()
+        for name in self.trials.keys() - set(self.start_order):
+            del self.trials[name]  # begun, but the state was not written any more
+        # KerasTuner writes the state before it takes a trial that has ended off the list of those that run.
+        self._retry_queue = [name for name in self._retry_queue if name not in self.end_order]
+
+    def _save_trial(self, trial: Trial) -> None:
+        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+
+
+class RandomOracle(LastingOracle, kt.oracles.RandomSearchOracle):
+    """Draw each trial anew."""
+
+
+class HyperbandOracle(LastingOracle, kt.oracles.HyperbandOracle):
+    """Train many trials for a few epochs, and the best of them for more."""
+
+
+class _Enumeration(kt.oracles.GridSearchOracle):
+    """All combinations in order.
+
+    KerasTuner's own way through a grid is lost when it goes on, and has few trials at a time for several workers.
+    """
+
+    def populate_space(self, trial_id: str) -> dict:
+        names = [parameter.name for parameter in self.hyperparameters.space]
+        for combination in itertools.product(*(parameter.values for parameter in self.hyperparameters.space)):
+            values = dict(zip(names, combination, strict=True))
+            if not self._duplicate(values):
+                return {"status": TrialStatus.RUNNING, "values": values}
+        return {"status": TrialStatus.STOPPED}
+
+
+class GridOracle(LastingOracle, _Enumeration):
+    """Try all combinations."""
+
+
+class BayesianOracle(LastingOracle, kt.oracles.BayesianOptimizationOracle):
+    """Try what a Gaussian process of the trials before thinks best or knows least of."""
+
+    def populate_space(self, trial_id: str) -> dict:
+        """Return the values of the next trial; drawn ones in place of values that have been tried."""
+        response = super().populate_space(trial_id)
+        if response["status"] == TrialStatus.RUNNING and self._duplicate(response["values"]):
+            values = self._random_values()
+            if values is None:
+                return {"status": TrialStatus.STOPPED}
+            return {"status": TrialStatus.RUNNING, "values": {name: rounded(v) for name, v in values.items()}}
+        return response
+
+
+def build_oracle(
+    tuner: TunerName,
+    space: Sequence[Dimension],
+    *,
+    seed: int,
+    epochs: int,
+    max_trials: int | None = None,
+    cause_of: Callable[[str], str],
+    report: Callable[[LastingOracle, str], None],
+) -> LastingOracle:
+    """Build the search.
+
+    Args:
+        tuner: which one.
+        space: what to search.
+        seed: of what it draws.
+        epochs: of a trial; under hyperband of the longest.
+        max_trials: end after so many. Default: 20 drawn ones, the whole grid, the whole of hyperband.
+        cause_of: see `LastingOracle`.
+        report: see `LastingOracle`.
+
+    Raises:
+        ImportError: bayesian needs scikit-learn, which is not installed.
+    """
+    shared = {
+        "hyperparameters": hyperparameters(space, grid=tuner == "grid"),
+        "seed": seed + 1,  # KerasTuner takes 0 for none
+        "cause_of": cause_of,
+        "report": report,
+    }
+    if tuner == "hyperband":
+        oracle = HyperbandOracle(max_epochs=epochs, **shared)
+        oracle.max_trials = max_trials
+        return oracle
+    if tuner == "grid":
+        return GridOracle(max_trials=max_trials, **shared)
+    shared["max_trials"] = max_trials or DEFAULT_TRIALS
+    if tuner == "random":
+        return RandomOracle(**shared)
+    return BayesianOracle(num_initial_points=len(space) + 2, **shared)
+
+
+def planned_trials(oracle: LastingOracle) -> int:
+    """Return how many trials a search has, if none fails and the space does not run out."""
+    planned = [oracle.max_trials] if oracle.max_trials else []
+    if isinstance(oracle, GridOracle):
+        planned.append(math.prod(len(parameter.values) for parameter in oracle.hyperparameters.space))
+    if isinstance(oracle, HyperbandOracle):
+        brackets = range(oracle._get_num_brackets())
+        planned.append(sum(oracle._get_size(bracket, i) for bracket in brackets for i in range(bracket + 1)))
+    return min(planned)
