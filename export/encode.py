@@ -21,9 +21,8 @@ from export.bulk.encoded_folder import (
 from export.bulk.images import Images, digest, list_images
 from export.bulk.ray_shards import encode_by_ray
 from export.bulk.shards import ShardTask, encode_here
-from saat_tf.durable import only_writer
-
-USAGE_ERROR = 2
+from saat_tf.command_line import ExitCode
+from saat_tf.files import lock_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,11 +53,11 @@ class EncodeOptions:
 
 def main(options: EncodeOptions) -> int:
     """Encode as `options` say; return the exit code: 0, or 2 where they are at fault."""
-    try:
+    with ExitCode(RuntimeError) as outcome:
         check_options(options)
         images = list_images(options.images)
         options.out.mkdir(parents=True, exist_ok=True)
-        with only_writer(options.out):
+        with lock_folder(options.out):
             encoding, model = begin(options, images)
             missing = missing_shards(options.out, encoding)
             size = encoding.shard_size
@@ -68,9 +67,8 @@ def main(options: EncodeOptions) -> int:
                     ids = images.ids[shard.number * size : (shard.number + 1) * size]
                     write_shard(options.out, shard, ids)
             skipped = write_skipped(options.out, encoding)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(f"{options.out}: {encoding.num_images - skipped} images encoded, {skipped} skipped (skipped.txt).")
     return 0
 

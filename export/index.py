@@ -20,7 +20,7 @@ from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
 from export.search.results import QueryResult, printable, result_json, result_page, result_table
-from saat_tf.durable import publish
+from saat_tf.files import write_whole
 
 USAGE_ERROR = 2
 
@@ -160,7 +160,7 @@ def query(command: Query) -> int:
         rich.console.Console().print(result_table(results, index.code_length))
     if command.page is not None:
         html = result_page(results, index.code_length)
-        publish(command.page, lambda path: path.write_bytes(html))
+        write_whole(command.page, lambda path: path.write_bytes(html))
         print(f"Page: {command.page}", file=sys.stderr)
     return 0 if len(read) == len(command.images) else USAGE_ERROR
 

@@ -1,10 +1,7 @@
 """Write an encoder as a SavedModel: `python -m export.saved_model --run-dir R --out DIR --version 1`."""
 
 import dataclasses
-import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import keras
@@ -13,10 +10,10 @@ import tyro
 
 from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
+from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.tolerant_decode import decode_batch
+from saat_tf.files import atomic, write_json
 from saat_tf.models import HashingModel
-
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,13 +76,10 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
     archive.add_endpoint("encode_logits", lambda images: {"logits": encoder.logits(images)}, pixels)
     archive.add_endpoint("encode_bytes", encode_bytes, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".writing-{out.name}-", dir=out.parent) as temporary:
-        whole = Path(temporary) / out.name
-        archive.write_out(whole, verbose=False)
-        extra = whole / "assets.extra"
-        extra.mkdir()
-        (extra / "model_card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        shutil.move(whole, out)
+    with atomic(out) as folder:
+        archive.write_out(folder, verbose=False)
+        (folder / "assets.extra").mkdir()
+        write_json(folder / "assets.extra" / "model_card.json", card)
 
 
 def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
@@ -102,14 +96,13 @@ def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
 def main(options: SavedModelExport) -> int:
     """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
     out = options.out if options.version is None else options.out / str(options.version)
-    try:
+    with ExitCode() as outcome:
         if options.version is not None and options.version < 1:
             raise ValueError(f"--version must be at least 1. Received: {options.version}.")
         encoder, card = load_encoder(options.run_dir, options.model)
         export_saved_model(encoder, out, resize_size=card["preprocessing"]["resize_size"], card=card)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(f"{out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")
     return 0
 

@@ -1,7 +1,6 @@
 """Write an encoder for LiteRT, with what each conversion costs: `python -m export.tflite --run-dir R --out DIR`."""
 
 import dataclasses
-import shutil
 import sys
 import tempfile
 import typing
@@ -17,10 +16,11 @@ from export.litert.conversion import LiteRTEncoder, Variant, convert
 from export.litert.parity import encode_all, milliseconds, parity
 from export.saved_model import export_saved_model
 from saat_tf.attacks import ATTACKS
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import encode_data, knowledge, machine
 from saat_tf.evaluation.evaluate import attack_split
-from saat_tf.files import write_json
+from saat_tf.files import atomic, write_json
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console.output import CONSOLE, quiet_libraries, track
@@ -29,7 +29,6 @@ from trainers.recipes.recipe import Recipe
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 ORIGINAL = "keras"
 
 
@@ -63,15 +62,14 @@ class TFLiteExport:
 def main(options: TFLiteExport) -> int:
     """Convert and measure as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_options(options)
         encoder, card = load_encoder(options.run_dir, options.model)
         recipe, data = load_data_of(read_card(options.run_dir), options.data_dir)
         labels = data.test.labels[: options.num_queries]
         data = dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".writing-{options.out.name}-", dir=options.out.parent) as folder:
-            whole = Path(folder) / options.out.name
+        with atomic(options.out) as whole:
             whole.mkdir()
             rows = write_variants(options, recipe, encoder, data, whole)
             write_json(whole / "model_card.json", card)
@@ -87,10 +85,8 @@ def main(options: TFLiteExport) -> int:
                 "machine": machine(),
             }
             write_json(whole / "parity.json", {**about, "variants": rows})
-            shutil.move(whole, options.out)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     CONSOLE.print(table_of(rows, card))
     return 0
 

@@ -9,6 +9,7 @@ import keras
 import tyro
 
 from saat_tf.attacks import ATTACKS
+from saat_tf.command_line import ExitCode
 from saat_tf.data import training_batches
 from saat_tf.evaluation import evaluate, results
 from saat_tf.evaluation.card import merge_rows
@@ -21,7 +22,6 @@ from trainers.run_folder.finished_run import read_card
 from trainers.runs.models import MODEL_FILES
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 ADAM_BETA = 0.5
 
 
@@ -50,7 +50,7 @@ def main(options: ComDefendOptions) -> int:
     """Train the purifier; return the exit code: 0, or 2 where the options or the run are at fault."""
     quiet_libraries()
     file = options.run_dir / MODEL_FILES["comdefend"]
-    try:
+    with ExitCode() as outcome:
         if options.epochs < 1 or not options.learning_rate > 0:
             raise ValueError(
                 "--epochs must be at least 1, --learning-rate above 0. Received: "
@@ -62,9 +62,8 @@ def main(options: ComDefendOptions) -> int:
         recipe, data = load_data_of(card, options.data_dir)
         behind = options.run_dir / f"{options.behind}.keras"
         encoder = keras.saving.load_model(behind, compile=False, safe_mode=True)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     keras.utils.set_random_seed(recipe.seed)
     purifier = Purifier(seed=recipe.seed)
     purifier.compile(optimizer=keras.optimizers.Adam(options.learning_rate, beta_1=ADAM_BETA))

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from export.search.items import Block
-from saat_tf.durable import publish
+from saat_tf.files import write_text, write_whole
 
 FORMAT = 1
 
@@ -71,7 +71,7 @@ def shard_folder(folder: Path, number: int) -> Path:
 def write_encoding(folder: Path, encoding: Encoding) -> None:
     """Write encoding.json."""
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(encoding)}, indent=1) + "\n"
-    publish(folder / "encoding.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "encoding.json", text)
 
 
 def read_encoding(folder: Path) -> Encoding:
@@ -105,7 +105,7 @@ def write_shard(folder: Path, shard: EncodedShard, ids: Sequence[str]) -> None:
         skipped = (json.dumps([ids[place], fault]) for place, fault in shard.faults)
         (path / "skipped.jsonl").write_text("".join(f"{line}\n" for line in skipped), encoding="ascii")
 
-    publish(shard_folder(folder, shard.number), write)
+    write_whole(shard_folder(folder, shard.number), write)
 
 
 def write_skipped(folder: Path, encoding: Encoding) -> int:
@@ -115,7 +115,7 @@ def write_skipped(folder: Path, encoding: Encoding) -> int:
         for line in _lines(shard_folder(folder, number) / "skipped.jsonl"):
             item_id, fault = json.loads(line)
             lines.append(f"{json.dumps(item_id)}: {fault}\n")
-    publish(folder / "skipped.txt", lambda path: path.write_text("".join(lines), encoding="utf-8"))
+    write_whole(folder / "skipped.txt", lambda path: path.write_text("".join(lines), encoding="utf-8"))
     return len(lines)
 
 

@@ -19,10 +19,10 @@ from export.demo.guard import middleware
 from export.demo.parts import STYLE
 from export.demo.searches import Engine
 from export.encoder.run_encoder import load_model
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from trainers.run_folder.finished_run import load_run_data, read_card
 
-USAGE_ERROR = 2
 MAX_UPLOAD = "20mb"
 MODEL_FILES = {"undefended": "hashing.keras", "robust": "robust.keras"}
 
@@ -51,14 +51,13 @@ class DemoOptions:
 def main(options: DemoOptions) -> int:
     """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are at fault."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
+    with ExitCode() as outcome:
         app = load_app(options)
         if not is_loopback(options.host):
             print(f"warning: everyone who reaches {options.host} can use this page; it asks for no password.")
         launch(app, options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(f"http://{options.host}:{options.port}  (Ctrl-C ends it)", flush=True)
     app.block_thread()
     return 0

@@ -11,6 +11,7 @@ from benchmarks.tables.cells import SCALES, Cell, all_cells, attacks_of, recipe_
 from benchmarks.tables.figures import kept_share
 from benchmarks.tables.page import page, write_page
 from benchmarks.tables.run_cell import read_card, setting_of, trained, training_setting_of
+from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import DataError, spread_indices
 from saat_tf.models import HashingModel
 
@@ -133,14 +134,14 @@ def test_a_card_that_is_not_whole_is_refused_and_made_again(options, capsys, con
 def test_a_card_of_other_settings_is_an_error_and_stays(options, capsys):
     cell = Cell(defense="none")
     file = save(options, cell, card_of(cell))
-    assert tables.main(dataclasses.replace(options, scale="full")) == tables.USAGE_ERROR
+    assert tables.main(dataclasses.replace(options, scale="full")) == USAGE_ERROR
     error = capsys.readouterr().err
     assert str(file) in error and "image_size" in error and "--out" in error
     assert json.loads(file.read_text()) == card_of(cell)
 
 
 def test_an_unknown_cell_is_an_error_that_names_all(options, capsys):
-    assert tables.main(dataclasses.replace(options, only=("saat-31bits-*",))) == tables.USAGE_ERROR
+    assert tables.main(dataclasses.replace(options, only=("saat-31bits-*",))) == USAGE_ERROR
     error = capsys.readouterr().err
     assert "Received: 'saat-31bits-*'" in error and "saat-32bits-seed0" in error
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainers.distributed.cluster import Cluster
-from trainers.runs.resume import changed_options
+from trainers.recipes.identity import changed_options
 
 # Paths may differ from machine to machine.
 OWN_OPTIONS = ("data_dir", "cache_dir", "lists", "weights")

@@ -1,28 +1,15 @@
 """Where a run begins or goes on, and what must be the same when it goes on: its options and its data."""
 
-import dataclasses
-import fcntl
-import hashlib
 import itertools
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
-from saat_tf.data import RetrievalData
-from saat_tf.evaluation import versions
 from saat_tf.files import write_whole
 from trainers.console.output import say, warn
-from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import changed_options, options
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.state import RunFolder
-
-# Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
-# out.
-RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile")
 
 
 def enter(recipe: Recipe, name: str) -> Path | None:
@@ -58,25 +45,6 @@ def new_run_dir(recipe: Recipe, name: str) -> Path:
             f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or go on with it by --resume."
         )
     return run_dir
-
-
-def lock(run_dir: Path) -> None:
-    """Keep the run folder to this process as long as it lives: two would undo each other's work.
-
-    Raises:
-        BlockingIOError: another process works on it.
-    """
-    descriptor = os.open(run_dir, os.O_RDONLY)  # stays open, and with it the lock, until the process ends
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BlockingIOError(f"{run_dir}: another process works on this run. Wait for it, or end it.") from error
-
-
-def options(recipe: Recipe) -> dict:
-    """Return the options of a run as JSON knows them."""
-    return json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
 
 
 def check_options(recipe: Recipe, run_dir: Path) -> None:
@@ -116,22 +84,3 @@ def check_phase(recipe: Recipe, run_folder: RunFolder) -> None:
             f"{run_folder.run_dir} is in adversarial training by --defense {run_folder.position.phase}. Received: "
             f"{recipe.defense}. Begin a new run for that."
         )
-
-
-def identity(data: RetrievalData) -> dict[str, str]:
-    """Return what tells that a checkpoint belongs to this data and this software."""
-    digest = hashlib.sha256()
-    for split in (data.train, data.database, data.test):
-        digest.update(f"{split.labels.shape}".encode())
-        digest.update(np.ascontiguousarray(split.labels).tobytes())
-    if isinstance(data, FileData):
-        for images in (data.lists.train, data.lists.database, data.lists.test):
-            digest.update("\n".join(path.name for path in images.paths).encode())
-    return {"data": digest.hexdigest(), **versions()}
-
-
-def changed_options(before: Mapping, now: Mapping) -> Iterator[str]:
-    """Name the options that a run began with and that are others now, with both values."""
-    for name in sorted({*before, *now} - {*RUN_OPTIONS}):
-        if before.get(name) != now.get(name):
-            yield f"--{name.replace('_', '-')}: {before.get(name)} -> {now.get(name)}"

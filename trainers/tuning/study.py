@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import TrialStatus
 from saat_tf.evaluation import result_value
 from saat_tf.files import write_json, write_whole
 from trainers.console.output import say
-from trainers.runs.resume import changed_options
+from trainers.recipes.identity import changed_options
 from trainers.tuning.trial import ATTACK, read_card, read_failure
 
 COMPLETED, FAILED, UNFINISHED = "completed", "failed", "unfinished"

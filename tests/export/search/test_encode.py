@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(photos, encoded):
 
 def test_shards_are_plain_files(encoded):
     assert sorted(path.name for path in encoded.iterdir()) == [
-        "encoding.json", "lock", "shard-000000", "shard-000001", "shard-000002", "skipped.txt"
+        ".lock", "encoding.json", "shard-000000", "shard-000001", "shard-000002", "skipped.txt"
     ]  # fmt: skip
     shard = encoded / "shard-000001"
     codes = np.load(shard / "codes.npy", allow_pickle=False)
@@ -112,7 +112,7 @@ def test_a_run_with_changed_images_is_refused(photos, model, tmp_path, capsys):
     before = contents_of(out)
     assert main(options) == 2
     assert "images 9 to 11, or some of them, were changed" in capsys.readouterr().err
-    assert contents_of(out) == before | {"lock": b""}
+    assert contents_of(out) == before | {".lock": b""}
 
 
 @pytest.mark.parametrize(("change", "message"), [
