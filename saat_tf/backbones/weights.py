@@ -55,8 +55,8 @@ class _Tensor(NamedTuple):
 class _StateDictUnpickler(pickle._Unpickler):
     """Unpickler that knows four names and turns tensors into descriptions, so that loading runs no foreign code.
 
-    It derives from the standard library's unpickler in Python, whose opcodes can be replaced. A key is checked before it
-    is hashed: hashing a pair of pairs of pairs, each named twice, doubles with each level, and no signal interrupts it.
+    It derives from the standard library's unpickler in Python, whose opcodes can be replaced. A key is checked before
+    it is hashed: hashing pairs of pairs, each named twice, doubles with each level, and no signal interrupts it.
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)
