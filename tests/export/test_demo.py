@@ -40,7 +40,16 @@ def run_dir(tmp_path_factory):
         model.hash_head.projection.bias.assign_sub(np.median(model.logits(images), axis=0))
         model.save(folder / f"{name}.keras")
     recipe = ScenesRecipe(num_train=TRAIN, num_queries=QUERIES, bits=BITS)
-    card = {"dataset": "scenes", "config": json.loads(json.dumps(dataclasses.asdict(recipe), default=str))}
+    card = {
+        "dataset": "scenes",
+        "backbone": "small_cnn",
+        "code_length": BITS,
+        "epsilon_255": 8.0,
+        "chance_map": 0.3,
+        "config": json.loads(json.dumps(dataclasses.asdict(recipe), default=str)),
+        "versions": {},
+        "results": [],
+    }
     (folder / "card.json").write_text(json.dumps(card))
     return folder
 
