@@ -19,8 +19,9 @@ from export.search.faiss_index import FaissIndex
 from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
-from export.search.results import QueryResult, printable, result_json, result_page, result_table
+from export.search.results import QueryResult, result_json, result_page, result_table
 from saat_tf.files import write_whole
+from saat_tf.printable import printable
 
 USAGE_ERROR = 2
 

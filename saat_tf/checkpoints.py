@@ -108,7 +108,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             return Checkpoint(folder, facts, [stored[name] for name in sorted(stored.files)])
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / MANIFEST}: is damaged.") from error
 
 

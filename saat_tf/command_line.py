@@ -3,6 +3,8 @@
 import sys
 import types
 
+from saat_tf.printable import printable
+
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
@@ -33,7 +35,7 @@ class ExitCode:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> bool:
         if isinstance(error, self.errors):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error), keep=chr(10))}", file=sys.stderr)
             self.code = USAGE_ERROR
         elif isinstance(error, KeyboardInterrupt):
             print("Interrupted.", file=sys.stderr)

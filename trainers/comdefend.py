@@ -19,7 +19,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.console.output import CONSOLE, DEFENSES, FitProgress, quiet_libraries, result_table, say, track
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
-from trainers.runs.models import MODEL_FILES
+from trainers.run_folder.models import COMDEFEND, load_encoder_file
 from trainers.runs.training import EVALUATION_BATCH
 
 ADAM_BETA = 0.5
@@ -49,7 +49,7 @@ class ComDefendOptions:
 def main(options: ComDefendOptions) -> int:
     """Train the purifier; return the exit code: 0, or 2 where the options or the run are at fault."""
     quiet_libraries()
-    file = options.run_dir / MODEL_FILES["comdefend"]
+    file = options.run_dir / COMDEFEND
     with ExitCode() as outcome:
         if options.epochs < 1 or not options.learning_rate > 0:
             raise ValueError(
@@ -60,8 +60,7 @@ def main(options: ComDefendOptions) -> int:
             raise FileExistsError(f"{file} exists, and no model is overwritten. Move it away first.")
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
-        behind = options.run_dir / f"{options.behind}.keras"
-        encoder = keras.saving.load_model(behind, compile=False, safe_mode=True)
+        encoder = load_encoder_file(options.run_dir / f"{options.behind}.keras")
     if outcome.code:
         return outcome.code
     keras.utils.set_random_seed(recipe.seed)

@@ -22,7 +22,7 @@ from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, tra
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
-from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
 from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
@@ -81,7 +81,9 @@ def main(options: EvaluationOptions) -> int:
         recipe, data = load_data_of(card, options.data_dir)
         data = dataclasses.replace(data, test=_first(data.test, options.num_queries))
         chosen = check_models(options, defenses_of_run(options.run_dir, recipe))
-        models = {name: load_model(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)}
+        models = {
+            name: load_evaluated(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)
+        }
         rows = []
         for defense in chosen:
             rows += evaluate_model(options, models, defense, data, recipe.top_k)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 import numpy as np
 
+from export.demo.guard import refuse_urls
 from export.demo.parts import hits, html_of, intro, label_names, results
 from export.demo.searches import Attacked, Engine, Search, Subject, read_upload, target_of
 from saat_tf.data import RetrievalData
@@ -102,6 +103,7 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
                     own = gr.UploadButton(
                         "Your own picture", type="binary", file_types=["image"], size="sm", min_width=120
                     )
+                refuse_urls(own)
                 labels = gr.Dropdown(
                     list(data.class_names), multiselect=True, label="What does it show?", visible=False,
                     info="Tells right results from wrong ones, and is what attacks aim at.", value=[],
@@ -115,7 +117,8 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
                 button = gr.Button("Attack", variant="primary", elem_id="attack")
             with gr.Column(scale=5, min_width=300):
                 shown = gr.HTML(show(first), elem_id="results", padding=False)
-        # What is private here cannot be called by a program: the page is for people.
+        # Left out of the description of the interface, and refused by Gradio's clients: the page is for people. Whoever
+        # speaks the page's own protocol can call them all the same, so each checks what it is given.
         page_only = {"api_visibility": "private"}
         queries.select(choose, page, [subject, shown, labels], **page_only)
         more.click(turn, page, [page, queries], **page_only)

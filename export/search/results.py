@@ -10,6 +10,7 @@ import rich.table
 import rich.text
 
 from export.search.items import Hit
+from saat_tf.printable import printable
 
 THUMBNAIL = 160
 
@@ -25,18 +26,6 @@ class QueryResult:
 
     query: str
     hits: list[Hit]
-
-
-def printable(text: str) -> str:
-    r"""Return text in which a terminal finds nothing to obey: whatever is not printable is escaped.
-
-    Example:
-        >>> printable("a\x1b[2J\udcff")
-        'a\\x1b[2J\\udcff'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
-    )
 
 
 def result_table(results: Sequence[QueryResult], code_length: int) -> rich.table.Table:

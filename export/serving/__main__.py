@@ -42,7 +42,11 @@ MODEL = """\
 COMPOSE = """\
 services:
   serving:
-    image: tensorflow/serving:${TENSORFLOW_SERVING:-latest}
+    image: tensorflow/serving:${TENSORFLOW_SERVING:-2.21.0}
+    user: 65534:65534
+    mem_limit: ${SERVING_MEMORY:-4g}
+    cpus: ${SERVING_CPUS:-2}
+    pids_limit: 512
     command:
       - --model_config_file=/serving/models.config
       - --model_config_file_poll_wait_seconds=60

@@ -1,11 +1,11 @@
 """Where a run begins or goes on, and what must be the same when it goes on: its options and its data."""
 
 import itertools
-import json
 import time
 from pathlib import Path
 
 from saat_tf.files import write_whole
+from saat_tf.json_text import read_json
 from trainers.console.output import say, warn
 from trainers.recipes.identity import changed_options, options
 from trainers.recipes.recipe import Recipe
@@ -61,7 +61,7 @@ def check_options(recipe: Recipe, run_dir: Path) -> None:
                 f"{file}: no such file. --resume goes on with a run; {run_dir} holds something else."
             )
         return
-    changed = list(changed_options(json.loads(file.read_text(encoding="utf-8")), options(recipe)))
+    changed = list(changed_options(read_json(file), options(recipe)))
     if changed and not recipe.allow_changes:
         raise ValueError(
             f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, or add "

@@ -40,6 +40,7 @@ from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity, options
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
+from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
 from trainers.runs.resume import check_phase, enter
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
@@ -222,7 +223,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)
         if is_over:
-            encoder.load_weights(run_dir / model_file)
+            load_weights(encoder, run_dir / model_file)
         else:
             train(recipe, data, encoder, hashing_loss, run_folder)
             write_whole(run_dir / model_file, encoder.save)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import json
 import shutil
 import traceback
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
 from saat_tf.evaluation.card import result_row
 from saat_tf.files import atomic, lock_folder, write_json, write_whole
+from saat_tf.json_text import read_json
 from saat_tf.losses import HashingLoss
 from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
@@ -28,6 +28,7 @@ from trainers.console.output import say, track
 from trainers.distributed.strategy import synchronize_batch_norm
 from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
+from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
@@ -67,7 +68,7 @@ class Bench:
             data, _ = hold_out(self.data, self.recipe.held_out_queries)
             run_folder = RunFolder(folder, identity(self.data))
             pretrain(self.recipe, data, encoder, hashing_loss, run_folder)
-            return self._finish(self.recipe, encoder, run_folder, "none", "hashing.keras", {})
+            return self._finish(self.recipe, encoder, run_folder, "none", HASHING, {})
 
     def trial(self, folder: Path, values: Mapping, *, start: Path, epochs: int | None = None) -> dict:
         """Train and score by some values, and return the card; a trial that is done stays, a part of one goes on.
@@ -94,7 +95,7 @@ class Bench:
                 pretrain(recipe, data, encoder, hashing_loss, run_folder)  # is over: this brings its variables back
             train_adversarially(recipe, data, encoder, hashing_loss, run_folder, held_out=held_out, until=epochs)
             trained = {"values": dict(values), "epochs": epochs or recipe.epochs, "of_epochs": recipe.epochs}
-            return self._finish(recipe, encoder, run_folder, recipe.defense, "robust.keras", trained)
+            return self._finish(recipe, encoder, run_folder, recipe.defense, ROBUST, trained)
 
     def _build(self, recipe: Recipe) -> tuple[HashingModel, HashingLoss]:
         keras.backend.clear_session()
@@ -201,4 +202,4 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
 
 
 def _read(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
