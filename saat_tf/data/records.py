@@ -11,10 +11,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from saat_tf.data.decoding.decode import UnreadableImage, image_faults
-from saat_tf.data.list_format import DataError, ImageList
+from saat_tf.data.list_format import ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
 from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 # Records that are shuffled at a time, as encoded files: 1.6 GB of photographs of 160 kB.
 SHUFFLE_BUFFER = 10_000

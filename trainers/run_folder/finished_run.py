@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 from saat_tf.data.decoding.decode import check_images, drop_images
-from saat_tf.data.list_format import DataError, read_class_names, read_image_lists
+from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 
 def read_card(run_dir: Path) -> dict:
