@@ -13,7 +13,14 @@ MAX_NESTING = 100
 TOO_DEEP = f"it is nested in more than {MAX_NESTING} levels"
 
 
-def parse_json(text: str | bytes, place: object, *, line: int | None = None, without: Collection[str] = ()) -> object:
+def parse_json(
+    text: str | bytes,
+    place: object,
+    *,
+    line: int | None = None,
+    without: Collection[str] = (),
+    remedy: str = "Write it again.",
+) -> object:
     """Parse JSON strictly.
 
     Args:
@@ -21,6 +28,7 @@ def parse_json(text: str | bytes, place: object, *, line: int | None = None, wit
         place: the file that the message names.
         line: line of the file at which the text begins; None where it is the whole file.
         without: keys that are dropped from every object as soon as it is parsed.
+        remedy: what the message advises.
 
     Returns:
         The value.
@@ -47,17 +55,17 @@ def parse_json(text: str | bytes, place: object, *, line: int | None = None, wit
         _check(value)
     except json.JSONDecodeError as error:
         at = (line or 1) + error.lineno - 1
-        raise DataError(f"{place}:{at}: not whole JSON ({error.msg} at column {error.colno}).") from error
+        raise DataError(f"{place}:{at}: not whole JSON ({error.msg} at column {error.colno}). {remedy}") from error
     except RecursionError:
-        raise DataError(f"{where}: no JSON that is read here ({TOO_DEEP}).") from None
+        raise DataError(f"{where}: no JSON that is read here ({TOO_DEEP}). {remedy}") from None
     except ValueError as error:  # a number of thousands of digits among others
-        raise DataError(f"{where}: no JSON that is read here ({error}).") from error
+        raise DataError(f"{where}: no JSON that is read here ({error}). {remedy}") from error
     return value
 
 
-def read_json(file: File, *, without: Collection[str] = ()) -> object:
+def read_json(file: File, *, without: Collection[str] = (), remedy: str = "Write it again.") -> object:
     """Read a JSON file; see `parse_json`."""
-    return parse_json(file.read_bytes(), file, without=without)
+    return parse_json(file.read_bytes(), file, without=without, remedy=remedy)
 
 
 def read_json_lines(file: File) -> list[tuple[int, object]]:

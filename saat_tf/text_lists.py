@@ -93,16 +93,26 @@ def read_entries(file: File) -> list[tuple[int, str]]:
 
 
 def normal_path(path: str) -> str:
-    r"""Return the one form of a path in a list: with `/`, and without `.`, `..` after a name, or doubled separators.
+    """Return the one form of a path with `/`: without `.`, `..` after a name, or doubled separators.
 
     Names alone decide: a link to a folder counts as a folder of its own.
 
     Example:
-        >>> [normal_path(path) for path in ("./a.jpg", "sub/../a.jpg", "sub\\a.jpg", "../a.jpg", "//data/a.jpg")]
+        >>> [normal_path(path) for path in ("./a.jpg", "sub/../a.jpg", "sub//a.jpg", "../a.jpg", "//data/a.jpg")]
         ['a.jpg', 'a.jpg', 'sub/a.jpg', '../a.jpg', '/data/a.jpg']
     """
-    path = posixpath.normpath(path.replace("\\", "/"))
-    return path.replace("//", "/", 1) if path.startswith("//") else path
+    path = posixpath.normpath(path)
+    return path[1:] if path.startswith("//") else path
+
+
+def listed_path(line: str) -> str:
+    r"""Return the normal form of a path on a line of a list, where `\` separates folders as `/` does.
+
+    Example:
+        >>> listed_path(".\\sub\\a.jpg")
+        'sub/a.jpg'
+    """
+    return normal_path(line.replace("\\", "/"))
 
 
 def can_be_listed(path: str) -> bool:

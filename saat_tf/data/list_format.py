@@ -10,7 +10,7 @@ import numpy as np
 
 from saat_tf.data.split_rules import Rows, query_faults, raise_errors
 from saat_tf.files import write_whole
-from saat_tf.text_lists import DataError, can_be_listed, normal_path, read_lines
+from saat_tf.text_lists import DataError, can_be_listed, listed_path, read_lines
 
 SPLITS = ("train", "database", "test")
 HOW_TO_LAY_OUT = (
@@ -175,7 +175,7 @@ def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
 def _read_split(data_dir: Path, name: str) -> ImageList:
     images = data_dir / f"{name}_img.txt"
     names, labels = read_split(images, data_dir / f"{name}_label.txt")
-    paths = tuple(data_dir / normal_path(name) for name in names)
+    paths = tuple(data_dir / listed_path(name) for name in names)
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise DataError(

@@ -11,7 +11,7 @@ import numpy as np
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import SPLITS, ImageList, ImageLists, find_list, read_split
 from saat_tf.data.split_rules import Rows, query_faults, raise_errors
-from saat_tf.text_lists import DataError, normal_path
+from saat_tf.text_lists import DataError, listed_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ def _file(lists: Path, split: str, kind: str) -> Path:
 
 
 def _base(name: str) -> str:
-    return normal_path(name).rpartition("/")[2]
+    return listed_path(name).rpartition("/")[2]
 
 
 def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, split: str) -> Rows:
@@ -202,7 +202,7 @@ def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, s
     for line, name in enumerate(names):
         found = places.get(_base(name), [])
         if len(found) > 1:
-            found = [i for i in found if normal_path(name).endswith(images.ids[i])] or found
+            found = [i for i in found if listed_path(name).endswith(images.ids[i])] or found
         if len(found) == 1:
             rows.append(found[0])
             lines.append(line)

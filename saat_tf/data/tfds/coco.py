@@ -66,7 +66,7 @@ def read_coco(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
 def _labels(file: Path) -> dict[str, np.ndarray]:
     """Read one file of annotations: file name -> uint8 (80,), for the images that have a box."""
     # Outlines are nearly all of the file and would take gigabytes; each is dropped as soon as it is parsed.
-    contents = read_json(file, without=("segmentation",))
+    contents = read_json(file, without=("segmentation",), remedy="Fetch it again.")
     categories = _entries(file, contents, "categories", {"id": int, "name": str})
     images = _entries(file, contents, "images", {"id": int, "file_name": str})
     boxes = _entries(file, contents, "annotations", {"image_id": int, "category_id": int})

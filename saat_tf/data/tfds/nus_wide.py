@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from saat_tf.data.labelled_images import LabelledImages, find_folder
 from saat_tf.data.splits import Protocol
 from saat_tf.data.tfds.image_builder import ImageBuilder
-from saat_tf.text_lists import DataError, File, normal_path, read_lines
+from saat_tf.text_lists import DataError, File, listed_path, read_lines
 
 NUM_CONCEPTS, NUM_COMMONEST = 81, 21
 PROTOCOL = Protocol(num_images=195_834, num_queries=100, num_train=500, per_class=True)
@@ -57,7 +57,7 @@ def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImag
 
 def _image_names(file: File) -> list[str]:
     """Read the image list, with / between the concept that found the image and its file name."""
-    names = [normal_path(line) for line in read_lines(file)]
+    names = [listed_path(line) for line in read_lines(file)]
     for number, name in enumerate(names, start=1):
         parts = name.split("/")
         if len(parts) != 2 or not all(parts) or ".." in parts:

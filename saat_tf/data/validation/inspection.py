@@ -14,7 +14,7 @@ from saat_tf.data.list_format import SPLITS
 from saat_tf.data.split_rules import ERROR, WARNING, Fault, Rows, copy_faults, query_faults
 from saat_tf.data.validation.listed_split import ListedSplit, find_lists, read_listed_split
 from saat_tf.progress import Track, silent
-from saat_tf.text_lists import normal_path, read_lines
+from saat_tf.text_lists import listed_path, read_lines
 
 NO_LABEL_RULE = (
     "Rows without a label: such an image is relevant to none and none is relevant to it. As a query it stays in the "
@@ -67,7 +67,7 @@ def _inspect(folder: Path, name: str, lists: dict[str, Path], decode: bool, trac
     faults = list(itertools.chain.from_iterable(found for _, found in read))
     resolve = os.path.realpath if decode else os.path.normpath  # without its file a link is a name like others
     keys = {
-        split.name: [resolve(folder / normal_path(image)) if image else "" for image in split.images]
+        split.name: [resolve(folder / listed_path(image)) if image else "" for image in split.images]
         for split in splits.values()
     }
     for split in splits.values():
