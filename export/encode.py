@@ -32,8 +32,8 @@ class EncodeOptions:
     """Encode many images into packed codes, in shards that `python -m export.index` reads.
 
     A run that was stopped goes on where it was when the same command is given again; when images or the model have
-    changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those of
-    kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
+    changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those
+    of kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
     processors of one make.
 
     Exit code: 0 when all images are encoded, or --skip-unreadable; 1 when some were skipped; 2 when an option or a file

@@ -112,6 +112,9 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
             "set. Write them again."
         )
     bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
+    for file, (rows, _, _) in zip(files, parts, strict=True):
+        if not np.isin(rows, (0, 1)).all():
+            raise DataError(f"{file}: labels must be 0 or 1. Received: {rows.min()} to {rows.max()}. Write it again.")
     labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
     source = _source([str(file) for file in files], bounds)
     return Split(labels, source, _read, contents_decoder(image_size, resize_size), cache)

@@ -38,6 +38,7 @@ from trainers.recipes.file_data import FileData
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.state import RunFolder
+from trainers.runs.data_checks import check_data
 from trainers.runs.resume import check_phase, enter, identity, lock, options
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
 from trainers.runs.worker_run import run_worker
@@ -111,6 +112,7 @@ def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, clus
         check_replicas(recipe, strategy)
         keras.utils.set_random_seed(recipe.seed)
         data = load()
+        check_data(data)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
         with strategy.scope():
             encoder = build_encoder(recipe)
