@@ -2,6 +2,8 @@
 
 import os
 
+import rich.markup
+
 from saat_tf.data import RetrievalData
 from saat_tf.data.label_rules import label_faults
 from saat_tf.data.split_rules import Fault, Rows, copy_faults, raise_errors
@@ -26,7 +28,7 @@ def check_data(data: RetrievalData) -> None:
     if isinstance(data, FileData):
         faults += copied_queries(data)
     for fault in faults:
-        say(f"{fault.level}: {fault}")
+        say(rich.markup.escape(f"{fault.level}: {fault}"))
 
 
 def copied_queries(data: FileData) -> list[Fault]:

@@ -80,8 +80,8 @@ def test_fewer_labels_keep_the_first_columns_and_their_images(began, flickr_orig
 
 
 def test_the_training_images_in_use_are_those_that_a_run_keeps(began, nus_original, tmp_path):
-    data = began(2, data_dir=nus_original.folder, split="seeded", limit_train=1)
-    assert len(data.train) == len(data.lists.train.paths) == 1
+    data = began(2, data_dir=nus_original.folder, split="seeded", limit_train=2)
+    assert len(data.train) == len(data.lists.train.paths) == 2
     write_image_lists(data.lists, data.class_names, tmp_path / "kept", suffix=".txt.gz")
     again = began(2, data_dir=tmp_path / "kept", run_dir=Path("again"))
     for split in ("train", "database", "test"):
