@@ -84,7 +84,7 @@ def _labels(file: Path) -> dict[str, np.ndarray]:
         name = names.get(image_id)
         if name is None or category_id not in columns:
             raise DataError(f"{file}: a box names image {image_id} and category {category_id}, which it does not list.")
-        if Path(name).name != name:
+        if not name or Path(name).name != name:
             raise DataError(f"{file}: expected the name of a file in one folder. Received: {name!r}.")
         labels.setdefault(name, np.zeros(len(CLASS_NAMES), np.uint8))[columns[category_id]] = 1
     return labels
