@@ -1,10 +1,10 @@
 """What an exported encoder says of itself."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from saat_tf.evaluation import versions
+from saat_tf.strict_json import read_json
 
 Model = Literal["robust", "hashing"]
 
@@ -28,7 +28,7 @@ def model_card(run_dir: Path, model: Model) -> dict:
     if not file.is_file():
         raise ValueError(f"{file}: no such file. --run-dir must name a finished run.")
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
+        card = read_json(file)
         size = card["config"]["image_size"]
         defense = "none" if model == "hashing" else card["config"].get("defense", "saat")
         return {

@@ -1,7 +1,6 @@
 """The folder of a finished run: its card, and the data that it was made of, without the recipe that made it."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from saat_tf.data.decoding.decode import check_images, drop_images
@@ -9,6 +8,7 @@ from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
 from saat_tf.progress import Track, silent
+from saat_tf.strict_json import read_json
 from saat_tf.text_lists import DataError
 
 
@@ -22,9 +22,9 @@ def read_card(run_dir: Path) -> dict:
     if not file.is_file():
         raise DataError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not a card ({error}). Restore it, or repeat the run.") from error
+        return read_json(file, remedy="Restore it, or repeat the run.")
+    except DataError as error:
+        raise DataError(f"{file}: not a card ({error})") from error
 
 
 def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track: Track = silent) -> RetrievalData:

@@ -72,7 +72,7 @@ SOUND = {"train": [[1, 0], [0, 1]], "database": [[1, 0], [0, 1]], "test": [[1, 0
 LABEL_FAULTS = {
     "sound": ({}, []),
     "no train labels": ({"train": [[0, 0], [0, 0]]},
-                        [(WARNING, "2 of 2 train rows have no label"), (ERROR, "none of the 2 train rows has a label")]),
+                        [(WARNING, "2 of 2 train rows have no label"), (ERROR, "none of the 2 train rows has")]),
     "one train label": ({"train": [[1, 0], [1, 1]]}, [(ERROR, "every two of the 2 train rows share a label")]),
     "one train row": ({"train": [[1, 0]]}, [(ERROR, "every two of the 1 train rows share a label")]),
     "a bare train row": ({"train": [[1, 0], [0, 0]]}, [(WARNING, "1 of 2 train rows have no label")]),
