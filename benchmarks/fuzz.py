@@ -76,7 +76,19 @@ def send_to_bulk(model: Path, folder: Path, count: int, seed: int = 0) -> tuple[
     images.mkdir()
     for number, (_, contents) in enumerate(mutated_images(count, seed)):
         (images / f"{number:05}.jpg").write_bytes(contents)
-    options = ["--images", images, "--model", model, "--out", out, "--workers", "1", "--shard-size", str(SHARD)]
+    options = [
+        "--images",
+        images,
+        "--model",
+        model,
+        "--out",
+        out,
+        "--workers",
+        "1",
+        "--shard-size",
+        str(SHARD),
+        "--skip-unreadable",
+    ]
     process = psutil.Popen([sys.executable, "-m", "export.encode", *options], stdout=subprocess.DEVNULL)
     memory = []
     while process.poll() is None:

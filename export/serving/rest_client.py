@@ -9,8 +9,8 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from export.serving.answers import MAX_ANSWER, SIGNATURE, BusyError, Reply, ServingError, check_replies
-from saat_tf.json_text import parse_json
 from saat_tf.printable import printable
+from saat_tf.strict_json import parse_json
 
 SHOWN_ERROR = 500
 

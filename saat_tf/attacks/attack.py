@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from saat_tf.attacks.objectives import Goal, Objective, alignment
 from saat_tf.attacks.pgd import PGD, Relax
+from saat_tf.labels import checked_labels
 from saat_tf.threat_model import ThreatModel
 
 
@@ -47,8 +48,9 @@ class GradientAttack:
         score: by which the end is compared with the beginning; larger is nearer to the goal.
 
     Raises:
-        ValueError: when called: images that are no floats.
-        tf.errors.InvalidArgumentError: when called: pixels that are NaN, infinite or outside of [0, 1].
+        ValueError: when called: images that are no floats, or labels that are not 0/1.
+        tf.errors.InvalidArgumentError: when called: pixels that are NaN, infinite or outside of [0, 1]; in a graph also
+            labels that are not 0/1.
 
     Example:
         >>> from saat_tf.attacks.objectives import alignment
@@ -84,7 +86,7 @@ class GradientAttack:
     ) -> tuple[tf.Tensor, Goal]:
         """Return the checked images and the goal of each."""
         images = checked_images(images)
-        return images, self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        return images, self.goal(encoder, images, checked_labels(labels), seed)
 
     def relax(self, encoder: Encoder) -> Relax:
         """Return (images, alpha) -> relaxed codes float32 (B, K), in inference mode."""

@@ -8,6 +8,7 @@ from saat_tf.attacks.attack import Attack, Encoder, GradientAttack
 from saat_tf.attacks.halving import HalvingStep
 from saat_tf.attacks.objectives import ADAPTIVE_MARGIN, alignment
 from saat_tf.attacks.rules import SignStep
+from saat_tf.labels import checked_labels
 
 # Steps between two looks; a look costs one forward pass, a step about three.
 STRETCH = 10
@@ -68,6 +69,7 @@ class EarlyStop:
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
         """Return adversarial images (B, S, S, 3) and the steps that each took, int64 (B,)."""
         pgd = self.attack.pgd
+        labels = checked_labels(labels)
         alphas = pgd.schedule(pgd.num_steps)
         fixed, moving, gains = self._begin((images, labels), seed)
         gains, taken = gains.numpy(), np.zeros(len(images), np.int64)

@@ -17,12 +17,13 @@ import tyro
 from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.decode import check_images
 from saat_tf.data.labelled_images import LabelledImages
-from saat_tf.data.list_format import SPLITS, DataError, ImageLists, write_image_lists
+from saat_tf.data.list_format import SPLITS, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest
 from saat_tf.data.tfds import coco, flickr25k, nus_wide
 from saat_tf.data.tfds.coco_tfds import read_coco_tfds
 from saat_tf.files import write_json, write_text
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

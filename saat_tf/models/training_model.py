@@ -5,6 +5,7 @@ import itertools
 import keras
 import tensorflow as tf
 
+from saat_tf.labels import check_labels, checked_batches, label_errors
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
@@ -56,6 +57,17 @@ class TrainingModel(keras.Model):
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the encoder's relaxed codes (B, K)."""
         return self.encoder(images, training=training)
+
+    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+        """Fit as Keras does, on batches of (images, labels, index).
+
+        Raises:
+            ValueError: labels of a batch are not 0 and 1, before its step.
+        """
+        if y is not None:
+            check_labels(y)
+        with label_errors():
+            return super().fit(checked_batches(x), y, **options)
 
     def fill_bank(self, dataset: tf.data.Dataset) -> None:
         """Set the bank to the encoder's codes, in inference mode, of a data set of (images, labels, index)."""

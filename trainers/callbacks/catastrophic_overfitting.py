@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from saat_tf.files import write_json, write_whole
-from saat_tf.json_text import read_json
 from saat_tf.models.inner import InnerAttack, stronger
+from saat_tf.strict_json import read_json
 from trainers.console.output import warn
 
 OnCollapse = Literal["stop", "rollback", "ignore"]

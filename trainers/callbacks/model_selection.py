@@ -10,7 +10,7 @@ from saat_tf.attacks import ATTACKS
 from saat_tf.data import RetrievalData, spread_indices, subset
 from saat_tf.evaluation import evaluate
 from saat_tf.files import write_json, write_whole
-from saat_tf.json_text import read_json
+from saat_tf.strict_json import read_json
 from saat_tf.threat_model import ThreatModel
 from trainers.run_folder.models import load_weights
 

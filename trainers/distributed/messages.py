@@ -8,8 +8,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from saat_tf.json_text import parse_json
 from saat_tf.printable import printable
+from saat_tf.strict_json import parse_json
 
 LONGEST_LINE = 1 << 16
 

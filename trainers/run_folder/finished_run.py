@@ -4,11 +4,12 @@ import dataclasses
 from pathlib import Path
 
 from saat_tf.data.decoding.decode import check_images, drop_images
-from saat_tf.data.list_format import DataError, read_class_names, read_image_lists
+from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
-from saat_tf.json_text import read_json
 from saat_tf.progress import Track, silent
+from saat_tf.strict_json import read_json
+from saat_tf.text_lists import DataError
 
 # What every program that reads a card takes from it, by type.
 CARD_FIELDS = {
@@ -33,9 +34,9 @@ def read_card(run_dir: Path) -> dict:
     if not file.is_file():
         raise DataError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
     try:
-        card = read_json(file)
-    except ValueError as error:
-        raise DataError(f"{error} It must be the card of a run. Restore it, or repeat the run.") from error
+        card = read_json(file, remedy="Restore it, or repeat the run.")
+    except DataError as error:
+        raise DataError(f"{file}: not the card of a run ({error})") from error
     if wrong := _wrong_fields(card):
         raise DataError(f"{file}: not the card of a run: {wrong}. Restore it, or repeat the run.")
     return card

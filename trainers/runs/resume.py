@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from saat_tf.files import write_whole
-from saat_tf.json_text import read_json
+from saat_tf.strict_json import read_json
 from trainers.console.output import say, warn
 from trainers.recipes.identity import changed_options, options
 from trainers.recipes.recipe import Recipe

@@ -42,6 +42,7 @@ from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
+from trainers.runs.data_checks import check_data
 from trainers.runs.resume import check_phase, enter
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
 from trainers.runs.worker_run import run_worker
@@ -120,6 +121,7 @@ def start(
         check_replicas(recipe, strategy)
         keras.utils.set_random_seed(recipe.seed)
         data = load()
+        check_data(data)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
         with strategy.scope():
             encoder = build_encoder(recipe)

@@ -11,7 +11,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from saat_tf.evaluation import result_value
 from saat_tf.files import write_json, write_whole
-from saat_tf.json_text import read_json
+from saat_tf.strict_json import read_json
 from trainers.console.output import say
 from trainers.recipes.identity import changed_options
 from trainers.tuning.trial import ATTACK, read_card, read_failure

@@ -17,10 +17,10 @@ from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
 from saat_tf.evaluation.card import result_row
 from saat_tf.files import atomic, lock_folder, write_json, write_whole
-from saat_tf.json_text import read_json
 from saat_tf.losses import HashingLoss
 from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
+from saat_tf.strict_json import read_json
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
