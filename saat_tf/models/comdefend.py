@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.replicas import refuse_several
 
 COMPRESSOR_CHANNELS = (16, 32, 64, 128, 256, 128, 64, 32, 12)
 RECONSTRUCTOR_CHANNELS = (32, 64, 128, 256, 128, 64, 32, 16, 3)
@@ -70,6 +71,7 @@ class Purifier(keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
+        refuse_several("`Purifier`", "Train it on one device.")
         images, _, _ = data
         seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
         with tf.GradientTape() as tape:
