@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GoalOf, checked_images, code_goal
+from saat_tf.attacks.attack import Encoder, GoalOf, code_goal
 from saat_tf.codes import sign
+from saat_tf.images import checked_images
 from saat_tf.threat_model import ThreatModel
 
 # The share of pixels that a square covers is halved after these shares of the queries.
@@ -54,6 +55,8 @@ class SquareAttack:
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3)."""
         images = checked_images(images)
+        if images.shape[0] == 0:
+            return images
         wanted = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
 
         def agreement(x: tf.Tensor) -> tf.Tensor:

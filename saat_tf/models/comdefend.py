@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from saat_tf.images import shaped_images
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.replicas import refuse_several
 
@@ -135,7 +136,8 @@ class PurifiedModel(HashingModel):
         return model
 
     def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        return super()._features(self.purifier(images), training)
+        images = shaped_images(images, self.image_size)
+        return super()._features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

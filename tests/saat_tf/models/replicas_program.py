@@ -9,6 +9,8 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+# Graphs that run a few times are not worth being optimized.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 from saat_tf.data import array_split, draw_scenes, evaluation_batches, training_epochs  # noqa: E402
 from saat_tf.layers import CodeBank  # noqa: E402

@@ -162,8 +162,6 @@ def check_refusals(strategy):
 
 
 def check_small_batches(strategy):
-    # Graphs that run three times are not worth being optimized.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     check_losses(strategy)
     check_steps(strategy)
     if strategy.num_replicas_in_sync == 2:
