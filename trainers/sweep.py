@@ -92,8 +92,9 @@ def read_command_line(arguments: Sequence[str] | None = None) -> tuple[SweepOpti
 def main(sweep: SweepOptions, recipe: Recipe) -> int:
     """Run a sweep or its part in one; return the exit code.
 
-    It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was completed, failures ended the sweep, or the disk or the chief failed; 2 where options
-    or data are at fault; 130 where it was interrupted.
+    It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was
+    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are at fault; 130
+    where it was interrupted.
     """
     quiet_libraries()
     logging.getLogger("tensorflow").setLevel(
