@@ -12,10 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from saat_tf.files import write_text
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,6 +22,7 @@ from export.encoder.model_card import model_card
 from export.saved_model import export_saved_model
 from saat_tf.data import decode_image, read_image_lists
 from saat_tf.data.pipeline import PARALLEL_CALLS
+from saat_tf.files import write_text
 
 DATA_DIR = Path("../shared/data/corel5k")
 SHARD, BATCH, SHORT, REPEATS = 256, 64, 512, 3

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import tempfile
 import typing
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
 from export.litert.conversion import LiteRTEncoder, Variant, convert
 from export.litert.parity import encode_all, milliseconds, parity
-from export.saved_model import export_saved_model
 from saat_tf.attacks import ATTACKS
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
@@ -136,14 +134,10 @@ def write_variants(
     rows = [row(ORIGINAL, encoder, (options.run_dir / f"{options.model}.keras").stat().st_size)]
     chosen = np.linspace(0, len(data.train) - 1, min(options.num_images, len(data.train))).round().astype(int)
     images = np.stack([data.train.load(index).numpy() for index in chosen])
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = Path(folder) / "encoder"
-        # LiteRT has no convolutions of 16 bits; its own variants are made of float32.
-        export_saved_model(encoder.with_precision("float32"), saved_model, card={})
-        for variant in options.variants:
-            file = out / f"{variant}.tflite"
-            file.write_bytes(convert(saved_model, variant, images))
-            rows.append(row(variant, LiteRTEncoder(file), file.stat().st_size))
+    for variant in options.variants:
+        file = out / f"{variant}.tflite"
+        file.write_bytes(convert(encoder, variant, images))
+        rows.append(row(variant, LiteRTEncoder(file), file.stat().st_size))
     return rows
 
 

@@ -7,7 +7,11 @@ and layers of a saved file once one of them was imported, as by `from saat_tf im
 import importlib
 from typing import TYPE_CHECKING
 
+from saat_tf.environment import set_switches
+
 __version__ = "0.1.0"
+
+set_switches()
 
 if TYPE_CHECKING:
     from saat_tf.layers import DMFL, CodeBank

@@ -24,7 +24,7 @@ from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
 from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
 from trainers.runs.run import check_recipe
-from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName
+from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of
 from trainers.tuning.study_report import command_of, plot_pareto, study_table
@@ -101,8 +101,9 @@ def main(sweep: SweepOptions, recipe: Recipe) -> int:
 def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> int:
     """Run a sweep or its part in one, and keep the study's lock in `locks`; return the exit code.
 
-    It is 0; 1 where no trial was completed, failures ended the sweep, or the disk or the chief failed; 2 where options
-    or data are at fault; 130 where it was interrupted.
+    It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was
+    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are at fault; 130
+    where it was interrupted.
     """
     quiet_libraries()
     logging.getLogger("tensorflow").setLevel(
@@ -206,6 +207,8 @@ def finish(study: Study, oracle: LastingOracle, recipe: Recipe, data_set: str) -
     for result in results:
         if result.reason:
             say(f"Trial {result.trial} failed: {result.reason}")
+    if (why := exhausted(oracle)) is not None:
+        say(why)
     say(f"Table, picture and all runs: {study.folder}")
     best, cause = best_of(results), oracle.common_cause()
     if best is not None:
