@@ -192,7 +192,7 @@ def mainstay_picture(slug: str, title: str, encoded: EncodedData, data: Retrieva
         f"{slug}-mainstay-distances",
         histograms(near, far),
         f"{title}: the code that stands for a query's labels differs in {near @ places:.1f} bits on average from "
-        f"images that share a label and in {far @ places:.1f} from the others; the less the two histograms overlap, the better.",
+        f"images that share a label and in {far @ places:.1f} from the others; the less both overlap, the better.",
         f"Two histograms of Hamming distances to mainstay codes of {title}, over {len(chosen)} queries.",
     )
 
@@ -238,8 +238,8 @@ def transfer_picture(values: np.ndarray, surrogates: Sequence[str], victims: Seq
     return Picture(
         "transfer",
         matrix(values, surrogates, victims),
-        f"Each cell is the search quality that is left when images made against the model at the left are searched with "
-        f"the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images made against {surrogates[i]}.",
+        f"Each cell is the search quality that is left when images made against the model at the left are "
+        f"searched with the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images made against {surrogates[i]}.",
         f"Matrix of {metric}: {', '.join(surrogates)} as surrogates, {', '.join(victims)} as victims.",
     )
 

@@ -76,7 +76,9 @@ def _pictures(
         "targeted": [x for model in models for x in targeted_pictures(*model, scores[model[1]], data)],
         "examples": list(_examples(report, models, scores)),
         "mainstay": [mainstay_picture(*model, data) for model in models],
-        "transfer": [transfer_picture(np.asarray(given.maps), given.surrogates, given.victims, metric)] if given else [],
+        "transfer": [transfer_picture(np.asarray(given.maps), given.surrogates, given.victims, metric)]
+        if given
+        else [],
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.kill_resume import KILLED, Runs
+from tests.stress.kill_resume import KILLED, Runs
 from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
 from trainers.distributed.coordination import Workers
 from trainers.run_folder.state import RunFolder
