@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from saat_tf.files import write_whole
 
-# Okabe and Ito's colors, which color-blind readers can distinguish, without their yellow, too pale on white; markers and
-# dashes distinguish lines without any color. Black is kept for "no attack", grey for chance.
+# Okabe and Ito's colors, which color-blind readers can distinguish, without their yellow, too pale on white; markers
+# and dashes distinguish lines without any color. Black is for "no attack" alone, gray for chance.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))

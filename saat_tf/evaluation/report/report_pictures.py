@@ -64,8 +64,8 @@ def map_picture(scores: Mapping[str, DefenseScores], chance: float, metric: str)
     return Picture(
         "maps",
         dots(list(rows), groups, chance, metric),
-        f"The further right a dot, the better the search. From no attack to the worst case: {falls}. A random order scores "
-        f"{chance:.2f} (dashed line).",
+        f"The further right a dot, the better the search. From no attack to the worst case: {falls}. A random order "
+        f"scores {chance:.2f} (dashed line).",
         f"Dots with 95% intervals: {metric} of each defense (by color and marker) under {', '.join(rows)}.",
     )
 
@@ -239,7 +239,8 @@ def transfer_picture(values: np.ndarray, surrogates: Sequence[str], victims: Seq
         "transfer",
         matrix(values, surrogates, victims),
         f"Each cell is the search quality that is left when images made against the model at the left are "
-        f"searched with the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images made against {surrogates[i]}.",
+        f"searched with the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images made "
+        f"against {surrogates[i]}.",
         f"Matrix of {metric}: {', '.join(surrogates)} as surrogates, {', '.join(victims)} as victims.",
     )
 

@@ -68,7 +68,8 @@ def _pictures(
     report: ReportInput, scores: Mapping[str, DefenseScores], chance: float, metric: str
 ) -> dict[str, list[Picture]]:
     """Draw the pictures of each section."""
-    data, given = report.data, report.transfer
+    data = report.data
+    given = [report.transfer] if report.transfer else []
     models = [(f"{i}-{_slug(x.title)}", x.title, x.encoded) for i, x in enumerate(report.defenses, 1)]
     return {
         "maps": [map_picture(scores, chance, metric), *series_pictures(scores, chance, metric)],
@@ -76,9 +77,7 @@ def _pictures(
         "targeted": [x for model in models for x in targeted_pictures(*model, scores[model[1]], data)],
         "examples": list(_examples(report, models, scores)),
         "mainstay": [mainstay_picture(*model, data) for model in models],
-        "transfer": [transfer_picture(np.asarray(given.maps), given.surrogates, given.victims, metric)]
-        if given
-        else [],
+        "transfer": [transfer_picture(np.asarray(x.maps), x.surrogates, x.victims, metric) for x in given],
     }
 
 
