@@ -60,7 +60,7 @@ def map_picture(scores: Mapping[str, DefenseScores], chance: float, metric: str)
         found = [(i, row[title]) for i, row in enumerate(rows.values()) if title in row]
         low, high = zip(*(score.interval for _, score in found), strict=True)
         groups.append(Line(title, [i for i, _ in found], [score.map for _, score in found], low, high))
-    falls = "; ".join(_fall(title, x, chance) for title, x in attacked.items()) or "none was attacked"
+    falls = "; ".join(_fall(title, x, chance) for title, x in attacked.items()) or "no model was attacked"
     return Picture(
         "maps",
         dots(list(rows), groups, chance, metric),
