@@ -11,8 +11,9 @@ from pathlib import Path
 import keras
 import tyro
 
+from benchmarks.markdown import TEMPLATES
 from benchmarks.tables.cells import EPSILON_255, SCALES, SETTINGS, Cell, Scale, recipe_of
-from benchmarks.tables.figures import kept_share, table
+from benchmarks.tables.figures import kept_share
 from benchmarks.tables.run_cell import spread_data, trained
 from saat_tf.command_line import ExitCode
 from saat_tf.data import DataError, file_split, spread_indices
@@ -174,14 +175,7 @@ def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: 
 
 def markdown(card: dict) -> str:
     """Return the figures as a table, the kept share by the worst case."""
-    header = ["adversarial phase", "clean", *ATTACKS, "worst", "kept share"]
-    undefended = card["trials"].get(UNDEFENDED, {}).get("clean")
-    rows = []
-    for name, row in card["trials"].items():
-        figures = [f"{row[column]:.3f}" for column in header[1:-1]]
-        kept = kept_share(row["worst"], ideal=row["ideal"], undefended=undefended) if undefended else None
-        rows.append([name, *figures, "-" if kept is None else f"{kept:.2f}"])
-    return table(header, rows) + f"\n\nChance {card['chance_map']:.3f}."
+    return TEMPLATES.get_template("refinements.md.j2").render(card=card, kept_share=kept_share)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ import tyro
 
 from export.demo.app import THEME, build_app
 from export.demo.guard import middleware
-from export.demo.parts import STYLE
 from export.demo.searches import Engine
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
+from saat_tf.pages import stylesheet
 from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
 from trainers.run_folder.models import HASHING, ROBUST, load_encoder_file
 
@@ -95,7 +95,7 @@ def launch(app: gr.Blocks, options: DemoOptions) -> None:
         ssr_mode=False,
         mcp_server=False,
         theme=THEME,
-        css=STYLE,
+        css=stylesheet(),
         app_kwargs={"middleware": middleware(is_loopback(options.host))},
     )
 

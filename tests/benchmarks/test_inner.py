@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import pytest
@@ -53,6 +54,13 @@ def test_what_is_made_is_not_made_again_and_figures_of_other_settings_are_refuse
     assert main(options, TINY, attack_steps=1) == USAGE_ERROR
     assert "scenes/n-fgsm had other options" in capsys.readouterr().err
     file.write_text(json.dumps(card))
+
+
+def test_the_page_of_performance_has_the_tables_that_the_stored_card_gives():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "performance.md").read_text(encoding="utf-8")
+    for cells in json.loads((docs / "results/inner.json").read_text())["cells"].values():
+        assert f"\n\n{markdown(cells)}\n" in page
 
 
 def test_cells_are_chosen_by_pattern_and_corel_needs_its_images(tmp_path):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.kill_resume import KILLED, Runs
 from saat_tf.command_line import USAGE_ERROR
 from saat_tf.files import lock_folder
+from tests.stress.kill_resume import KILLED, Runs
 from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
 from trainers.distributed.coordination import Workers
 from trainers.recipes.identity import identity, options
