@@ -51,8 +51,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which are no JSON and which no reader takes. Nothing is written.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: not written, since NaN and infinity are no JSON ({error}).") from error
+    write_text(path, text + "\n")
 
 
 def sync(path: Path) -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from saat_tf.files import write_whole
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object
 from trainers.console.output import say, warn
 from trainers.recipes.identity import changed_options, options
 from trainers.recipes.recipe import Recipe
@@ -61,7 +61,8 @@ def check_options(recipe: Recipe, run_dir: Path) -> None:
                 f"{file}: no such file. --resume goes on with a run; {run_dir} holds something else."
             )
         return
-    changed = list(changed_options(read_json(file), options(recipe)))
+    begun_with = read_object(file, {}, remedy="Restore it, or begin a new run.")
+    changed = list(changed_options(begun_with, options(recipe)))
     if changed and not recipe.allow_changes:
         raise ValueError(
             f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, or add "
