@@ -34,7 +34,7 @@ def test_tf_config_tells_the_workers_the_chief_first(environment, expected):
     [
         (
             "{cluster: worker}",
-            r"^TF_CONFIG:1: not whole JSON .*column 2\)\. Received: \{cluster: worker\}\. An ex"),
+            r"^TF_CONFIG:1: not whole JSON .*column 2\)\. Received: \{cluster: worker\}\. An ex",
         ),
         ("[" * 100_000, r"^TF_CONFIG: .* nested in more than 100 levels\)\. Received: \[{200}\. An example"),
         ('{"cluster": {"worker": 5}}', "must have a list of addresses for `worker`. Received: 5"),
