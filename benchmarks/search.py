@@ -28,6 +28,7 @@ from export.search import Block, FaissIndex, kinds
 from export.search.kinds import Kind, recall
 from export.search.measure import exact_distances
 from saat_tf.durable import publish
+from saat_tf.strict_json import read_object
 
 DATA_DIR = Path("../shared/data/corel5k")
 CHUNK, TOP_K, NEIGHBOURS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
@@ -186,7 +187,7 @@ def main(options: Options) -> None:
         "codes": "corel5k", "versions": {"faiss": faiss.__version__},
     }  # fmt: skip
     measured = {(row["items"], row["kind"]) for row in rows}
-    before = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.out.is_file() else []
+    before = read_object(options.out, {"results": list})["results"] if options.out.is_file() else []
     rows = [row for row in before if (row["items"], row["kind"]) not in measured] + rows
     text = json.dumps({**about, "results": rows}, indent=1) + "\n"
     publish(options.out, lambda path: path.write_text(text, encoding="utf-8"))

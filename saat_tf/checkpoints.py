@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.files import atomic, write_json
+from saat_tf.files import atomic, json_text
 from saat_tf.strict_json import read_object
 
 KEPT = 2
@@ -66,8 +66,8 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
     with atomic(folder) as temporary:
         temporary.mkdir()
         np.savez(temporary / ARRAYS, **{f"{i:06d}": array for i, array in enumerate(arrays)})
-        write_json(temporary / FACTS, dict(facts))
-        write_json(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
+        _write(temporary / FACTS, dict(facts))
+        _write(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
         if folder.exists():
             _remove(folder)
     for old in _folders(root)[:-KEPT]:
@@ -120,6 +120,10 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
     os.rename(folder, hidden)
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write(file: Path, facts: dict) -> None:
+    file.write_text(json_text(file, facts), encoding="utf-8")
 
 
 def _digest(file: Path) -> str:

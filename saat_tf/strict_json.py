@@ -90,7 +90,7 @@ def read_object(file: File, fields: Mapping[str, type | UnionType], *, remedy: s
     """
     value = read_json(file, remedy=remedy)
     if not isinstance(value, dict):
-        raise DataError(f"{file}: expected a JSON object. Received: a {type(value).__name__}. {remedy}")
+        raise DataError(f"{file}: expected a JSON object. Received: {type(value).__name__}. {remedy}")
     if wrong := wrong_fields(value, fields):
         raise DataError(f"{file}: {', '.join(wrong)} missing or of another type. {remedy}")
     return value

@@ -98,7 +98,7 @@ def test_a_whole_card_is_read_and_gives_the_size_before_the_cut(tmp_path):
         ("{", r"1: not whole JSON \(.* at column 2\)\. It is not the card of a run: restore it, or repeat the run\.$"),
         (b"\xff", r" not a UTF-8 text file \(invalid start byte at byte 0\)"),
         ('{"a":' * 100_000, r" no JSON that is read here \(it is nested in more than 100 levels\)"),
-        ("[]", " expected a JSON object. Received: a list. It is not the card of a run"),
+        ("[]", " expected a JSON object. Received: list. It is not the card of a run"),
         (json.dumps({**WHOLE, "config": 3}), " config missing or of another type. It is not the card of a run"),
         (json.dumps({**WHOLE, "code_length": True}), " code_length missing or of another type"),
         (json.dumps({**WHOLE, "chance_map": float("nan")}), " no JSON that is read here .*it holds NaN"),
