@@ -160,12 +160,13 @@ def _check_facts(checkpoint: Checkpoint) -> None:
     facts = checkpoint.facts
     wrong = wrong_fields(facts, FACT_FIELDS)
     wrong = wrong or [f"position.{name}" for name in wrong_fields(facts["position"], POSITION_FIELDS)]
+    if not wrong and wrong_fields(facts["seconds"], dict.fromkeys(facts["seconds"], int | float)):
+        wrong = ["seconds"]
     if wrong or facts["position"].keys() != POSITION_FIELDS.keys() or wrong_fields(facts["identity"], {"data": str}):
         raise DataError(
             f"{checkpoint.folder / FACTS}: {', '.join(wrong) or 'position or identity'} missing or of another type. "
             "Remove the folder, and the run resumes from the checkpoint before."
         )
-    _checked_seconds(facts["seconds"])
 
 
 def _checked_seconds(seconds: object) -> dict[str, float]:

@@ -89,15 +89,15 @@ BAD = {
     "a list of names": (lambda contents: contents.update(images=["a.jpg"]), "no COCO annotations"),
     "two images of one id": (
         lambda contents: contents["images"][-1].update(id=contents["images"][0]["id"]),
-        "entries 1 and 3 of images have one id, 9.",
+        "entries 1 and 4 of images have one id, 34.",
     ),
     "two images of one name": (
         lambda contents: contents["images"][-1].update(file_name=contents["images"][0]["file_name"]),
-        "entries 1 and 3 of images have one file_name, ",
+        "entries 1 and 4 of images have one file_name, COCO_train2014_000000000034.jpg.",
     ),
-    "two categories of one id": (changed("categories", {"id": 1}), "entries 1 and 80 of categories have one id, 1."),
-    "an id that is a list": (changed("images", {"id": [1, 2]}), "expected id (int) and file_name (str) in entry 3 of"),
-    "an id that is a truth": (changed("images", {"id": True}), "expected id (int) and file_name (str) in entry 3 of"),
+    "two categories of one id": (changed("categories", {"id": 90}), "entries 1 and 80 of categories have one id, 90."),
+    "an id that is a list": (changed("images", {"id": [1, 2]}), "expected id (int) and file_name (str) in entry 4 of"),
+    "an id that is a truth": (changed("images", {"id": True}), "expected id (int) and file_name (str) in entry 4 of"),
     "a box whose image is a list": (changed("annotations", {"image_id": [[1]]}), "expected image_id (int) and"),
     "a path for a name": (changed("images", {"file_name": "../../secret.jpg"}), "'../../secret.jpg'"),
 }
