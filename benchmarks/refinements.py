@@ -32,7 +32,7 @@ from trainers.run_folder.state import RunFolder
 from trainers.runs.models import Evaluated
 from trainers.runs.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
 
-ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
+EVALUATION_ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
 INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
 WEIGHTED = {**INFERENCE, "adversarial_hashing_weight": 3.0, "adversarial_weight": 3.0}
 WEIGHTED_6 = {**INFERENCE, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0}
@@ -105,7 +105,7 @@ def read_figures(file: Path, scale: Scale, seed: int) -> dict:
     """
     read = ("image_size", "num_train", "num_queries", "pretrain_epochs", "epochs")
     of_scale = {name: getattr(scale, name) for name in read}
-    setting = {**of_scale, "seed": seed, "attacks": list(ATTACKS), "attack_steps": ATTACK_STEPS}
+    setting = {**of_scale, "seed": seed, "attacks": list(EVALUATION_ATTACKS), "attack_steps": ATTACK_STEPS}
     if not file.is_file():
         return {"setting": setting, "trials": {}}
     card = json.loads(file.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     model = Evaluated("saat" if name in TRIALS else "none", encoder, encoded, knowledge(encoded, data))
     about, ball = EvaluationOptions(run_dir=folder, seed=options.seed), ThreatModel.from_255(EPSILON_255)
-    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in ATTACKS]
+    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in EVALUATION_ATTACKS]
     scores = score_defense(encoded, attacked, data, epsilon_255=EPSILON_255, top_k=Corel5kRecipe.top_k)
     return {
         "options": TRIALS.get(name, {}),

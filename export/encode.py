@@ -113,14 +113,14 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
         ValueError: images, model or sizes are others.
     """
     from export.encoder.exported_encoder import load_encoder, model_digest
-    from export.encoder.fingerprint import probe_codes
+    from export.encoder.fingerprint import fingerprint
 
     encoder = load_encoder(options.model)
     size = options.shard_size
     encoding = Encoding(
         root=str(images.root),
         model=model_digest(encoder.folder),
-        probe_codes=probe_codes(encoder.encode_bytes),
+        probe_codes=fingerprint(encoder.encode_bytes),
         code_length=encoder.code_length,
         num_images=len(images.ids),
         shard_size=size,

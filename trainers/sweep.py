@@ -24,11 +24,11 @@ from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
 from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
 from trainers.runs.run import check_recipe
-from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName, exhausted
+from trainers.tuning.search_algorithms import FAILURES, ResumableOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of
 from trainers.tuning.study_report import command_of, plot_pareto, study_table
-from trainers.tuning.trial import Bench
+from trainers.tuning.trial import TrialRunner
 from trainers.tuning.tuner import StudyTuner, check_port, chief_listens, role_of
 
 ADVICE = {
@@ -123,14 +123,16 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
             )
         data, validation = hold_out(data, sweep.validation_queries)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
-        bench = Bench(recipe, data, validation, evaluation_epsilon(sweep, recipe), sweep.evaluation_steps, strategy)
+        runner = TrialRunner(
+            recipe, data, validation, evaluation_epsilon(sweep, recipe), sweep.evaluation_steps, strategy
+        )
         study = Study(sweep.study_dir)
         begun_with = {
             "sweep": data_set,
             "data": identity(data)["data"][:16],
             **{name: getattr(sweep, name) for name in ("tuner", "evaluation_steps", "validation_queries")},
             "space": [str(dimension) for dimension in space],
-            "evaluation_epsilon_255": bench.epsilon_255,
+            "evaluation_epsilon_255": runner.epsilon_255,
             **options(recipe),
         }
         if role == "worker":
@@ -140,7 +142,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         else:
             study.begin(begun_with)
             locks.enter_context(lock_folder(study.folder))
-        tuner = StudyTuner(bench, study, sweep.tuner, sweep.max_trials, sweep.retry_failed, space)
+        tuner = StudyTuner(runner, study, sweep.tuner, sweep.max_trials, sweep.retry_failed, space)
     if outcome.code:
         return outcome.code
     try:
@@ -148,7 +150,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
             tuner.search()
             say("The sweep is over, for this worker.")
             return 0
-        bench.undefended(study.undefended)
+        runner.undefended(study.undefended)
         study.write(study.results(tuner.oracle.trials.values()), over=False)
         if role == "chief":
             check_port(os.environ)
@@ -198,7 +200,7 @@ def check(sweep: SweepOptions, recipe: Recipe) -> tuple[Dimension, ...]:
     return read_space(sweep.space or default_space(recipe), recipe)
 
 
-def finish(study: Study, oracle: LastingOracle, recipe: Recipe, data_set: str) -> int:
+def finish(study: Study, oracle: ResumableOracle, recipe: Recipe, data_set: str) -> int:
     """Write and show what came out; return the exit code."""
     results = study.results(oracle.trials.values())
     content = study.write(results, over=True)

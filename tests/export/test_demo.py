@@ -17,7 +17,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="gradio is not installed")
 
 from export.demo.__main__ import DemoOptions, is_loopback, launch, load_app, main
-from export.demo.app import ATTACKS, build_app
+from export.demo.app import ATTACK_CHOICES, build_app
 from export.demo.parts import label_names, results
 from export.demo.searches import Attacked, Engine, Found, Search, Subject, is_targeted, read_upload, target_of
 from saat_tf.attacks import Knowledge, build_attack
@@ -91,7 +91,7 @@ def test_an_attack_keeps_to_its_ball_and_moves_the_code(engine):
 
 def test_every_attack_of_the_page_exists_and_is_targeted_where_it_is_said_to_be():
     bank = CodeBank.from_labels(np.eye(4), code_length=BITS)
-    for name in ATTACKS.values():
+    for name in ATTACK_CHOICES.values():
         assert build_attack(name, ThreatModel(0.1), Knowledge(bank, bank)).targeted == is_targeted(name)
 
 

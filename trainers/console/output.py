@@ -13,7 +13,7 @@ import rich.table
 from saat_tf.evaluation import DEFENSES, defenses_of, result_value
 
 CONSOLE = rich.console.Console()
-ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
+ATTACK_COLUMNS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 
 def say(text: str) -> None:
@@ -101,11 +101,11 @@ def result_table(card: dict) -> rich.table.Table:
         caption="ideal attack: the codes that the attack aims for, a bound. A score below chance is worse than blind.",
     )
     table.add_column("model")
-    for attack in ATTACKS.values():
+    for attack in ATTACK_COLUMNS.values():
         table.add_column(attack, justify="right")
     table.add_column("chance", justify="right")
     for defense in defenses_of(card):
-        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACKS]
+        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACK_COLUMNS]
         table.add_row(DEFENSES[defense], *(f"{value:.3f}" for value in values), f"{card['chance_map']:.3f}")
     return table
 

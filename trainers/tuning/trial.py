@@ -37,7 +37,7 @@ ATTACK = "mainstay"
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
+class TrialRunner:
     """Where trials are made: what they have in common.
 
     Args:
