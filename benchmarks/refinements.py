@@ -24,8 +24,8 @@ from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import quiet_libraries, say, track
-from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions, cached_attack
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity
 from trainers.run_folder.state import RunFolder

@@ -48,7 +48,7 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
     Args:
         encoder: the encoder; its code length is a multiple of 8.
         out: the folder to write.
-        resize_size: shorter side of a file's image before the centre cut, as in training; the encoder's own size by
+        resize_size: shorter side of a file's image before the center cut, as in training; the encoder's own size by
             default.
         card: the model card, written to assets.extra/model_card.json.
 

@@ -52,7 +52,7 @@ class EvaluationOptions:
     restarts: int = 1
     """How often each attack starts again from another random point; each query counts at its worst."""
     defenses: tuple[ModelName, ...] | None = None
-    """Which models: none is hashing.keras, the run's own defence robust.keras, comdefend comdefend.keras. Default: all
+    """Which models: none is hashing.keras, the run's own defense robust.keras, comdefend comdefend.keras. Default: all
     that the run has."""
     surrogate: ModelName | None = None
     """Craft on this model of the run instead of the one that is scored."""

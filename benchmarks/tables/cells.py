@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import RECIPES
 
 EPSILON_255 = 8.0

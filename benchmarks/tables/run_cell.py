@@ -19,9 +19,9 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers import corel5k
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
+from trainers.recipes import corel5k
 from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity
 from trainers.recipes.recipe import Recipe
@@ -117,7 +117,7 @@ def spread_data(data_dir: Path, scale: Scale) -> FileData:
 
 
 def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_dir: Path) -> HashingModel:
-    """Return a cell's model, trained now if it is not on disk; a defence starts from the undefended model.
+    """Return a cell's model, trained now if it is not on disk; a defense starts from the undefended model.
 
     Raises:
         DataError: the folder holds a model of other settings.

@@ -84,7 +84,7 @@ class MomentumStep(StepRule):
 
     where d is the gradient at x_t. With `look_ahead` it is taken at x_t + step_size decay g_t (NI); with `num_scales`
     above 1 it is the mean over the copies x / 2^i (SI); with `num_neighbors` above 0 the deviation of the mean
-    gradient of so many neighbours within `neighborhood` epsilon, as found at the step before, is added (VMI).
+    gradient of so many neighbors within `neighborhood` epsilon, as found at the step before, is added (VMI).
 
     Args:
         step_size: float in (0, 1], pixel units of [0, 1].

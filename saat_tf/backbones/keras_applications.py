@@ -131,7 +131,7 @@ def _build(image_size: int, model: Callable[..., keras.Model], options: dict, *,
 
 
 def _weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """List what has weights, less the normalisation of pixels, which stands in front of the backbone."""
+    """List what has weights, less the normalization of pixels, which stands in front of the backbone."""
     return [
         layer for layer in model.layers if layer.weights and not isinstance(layer, keras.layers.Normalization)
     ]  # fmt: skip

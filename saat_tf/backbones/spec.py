@@ -15,7 +15,7 @@ class BackboneSpec:
     """How to build a backbone, what pixels it expects and how it is given weights.
 
     Args:
-        build: image size in pixels -> Keras model from normalised images (B, S, S, 3) to features (B, F), with random
+        build: image size in pixels -> Keras model from normalized images (B, S, S, 3) to features (B, F), with random
             weights.
         mean: per channel of RGB, subtracted from pixels of [0, 1].
         std: per channel of RGB, divides what remains.

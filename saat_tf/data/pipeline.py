@@ -19,7 +19,7 @@ Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
 # with every epoch, and short ones are over before it has found this.
 PARALLEL_CALLS = 4 * (os.cpu_count() or 1)
 MAX_NUMBER = 1 << 62
-# Far apart, so that no two epochs of neighbouring seeds are alike.
+# Far apart, so that no two epochs of neighboring seeds are alike.
 EPOCH_STRIDE = 1_000_003
 
 
@@ -105,7 +105,7 @@ class RetrievalData:
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     """Make a split of images in memory, float32 (N, S, S, 3) in [0, 1]."""
     tensor = tf.convert_to_tensor(images)
-    decode = centre_only(lambda index: tf.gather(tensor, index))
+    decode = center_only(lambda index: tf.gather(tensor, index))
     return Split(labels, indices, lambda index: (index, index), decode)
 
 
@@ -130,7 +130,7 @@ def contents_decoder(image_size: int, resize_size: int) -> Decode:
     return lambda contents, crop_seed: decode_image(contents, image_size, resize_size, crop_seed=crop_seed)
 
 
-def centre_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:
+def center_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:
     """Make the `decode` of a split whose images are cut already."""
 
     def checked(item: tf.Tensor, crop_seed: tf.Tensor | None) -> tf.Tensor:
@@ -279,11 +279,11 @@ def _number(seed: Seed, place: tf.Tensor) -> tf.Tensor:
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batch a split in its own order; elements as in `training_batches`."""
 
-    def centred(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def centered(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index, item = split.read(key)
         return index, split.decode(item, None)
 
-    return _batches(split, _map(split.source(split.first, len(split), None), centred), batch_size)
+    return _batches(split, _map(split.source(split.first, len(split), None), centered), batch_size)
 
 
 def _map(examples: tf.data.Dataset, function: Callable) -> tf.data.Dataset:

@@ -15,7 +15,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     inference, and where statistics are taken over several replicas, it is that layer.
 
     Args:
-        **kwargs: those of `keras.layers.BatchNormalization`; it takes channels last, a scale and a centre, no renorm.
+        **kwargs: those of `keras.layers.BatchNormalization`; it takes channels last, a scale and a center, no renorm.
 
     Returns:
         float (B, H, W, C), of the type of the input.
@@ -31,7 +31,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
-        """Normalise `inputs` (B, H, W, C), and in training take them into the moving statistics."""
+        """Normalize `inputs` (B, H, W, C), and in training take them into the moving statistics."""
         if not (training and self.trainable) or self.synchronized:
             return super().call(inputs, training=training, mask=mask)
         images = tf.cast(inputs, tf.float32)

@@ -1,4 +1,4 @@
-"""Central similarity quantization: every class has a centre far from all others, every image is drawn to its own."""
+"""Central similarity quantization: every class has a center far from all others, every image is drawn to its own."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ MIN_PROBABILITY = 1e-6
 
 
 def class_centers(num_classes: int, code_length: int, seed: int) -> np.ndarray:
-    """Choose a centre code for each class.
+    """Choose a center code for each class.
 
     Rows of the Hadamard matrix H and then of -H are K/2 or more bits apart; they exist where K is a power of two and
-    C <= 2K. Otherwise the centres are random codes.
+    C <= 2K. Otherwise the centers are random codes.
 
     Args:
         num_classes: C.
@@ -39,7 +39,7 @@ def class_centers(num_classes: int, code_length: int, seed: int) -> np.ndarray:
 
 
 def assigned_centers(labels: tf.Tensor, class_centers: tf.Tensor, tie_code: tf.Tensor) -> tf.Tensor:
-    """Return the bitwise majority of the centres of each row's labels; tied bits are those of `tie_code`.
+    """Return the bitwise majority of the centers of each row's labels; tied bits are those of `tie_code`.
 
     Args:
         labels: float (B, C) of 0/1. A row without labels is all ties.
@@ -61,7 +61,7 @@ def assigned_centers(labels: tf.Tensor, class_centers: tf.Tensor, tie_code: tf.T
 def csq_loss(relaxed_codes: tf.Tensor, assigned_centers: tf.Tensor, quantization: float) -> tf.Tensor:
     """Compute mean_ik -log((1 + h_ik c_ik) / 2) + quantization * mean_ik (|h_ik| - 1)^2.
 
-    The first term is the binary cross-entropy between bits of probability (1 + h) / 2 and the bits of the centre.
+    The first term is the binary cross-entropy between bits of probability (1 + h) / 2 and the bits of the center.
 
     Args:
         relaxed_codes: h, float (B, K) in [-1, 1].
@@ -82,13 +82,13 @@ def csq_loss(relaxed_codes: tf.Tensor, assigned_centers: tf.Tensor, quantization
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class CSQ(HashingLoss):
-    """`csq_loss` towards the majority of the centres of each image's labels.
+    """`csq_loss` towards the majority of the centers of each image's labels.
 
     Args:
         num_classes: C.
         code_length: K.
-        quantization: weight of the quantisation term; 0.05 in the SAAT authors' comparison.
-        seed: seed of the code that breaks ties, and of the centres where no Hadamard matrix serves.
+        quantization: weight of the quantization term; 0.05 in the SAAT authors' comparison.
+        seed: seed of the code that breaks ties, and of the centers where no Hadamard matrix serves.
 
     References:
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval", CVPR 2020.

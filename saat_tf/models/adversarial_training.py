@@ -116,7 +116,7 @@ class AdversarialTraining(TrainingModel):
         return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return what the defence asks of h', float (B, K), before its weight: a scalar."""
+        """Return what the defense asks of h', float (B, K), before its weight: a scalar."""
         raise NotImplementedError(f"{type(self).__name__} must implement `adversarial_loss`.")
 
     def refinement_losses(

@@ -26,8 +26,8 @@ from saat_tf.data.scenes import scenes_data
 from saat_tf.layers import CodeBank
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card
-from trainers.scenes import ScenesRecipe
 
 BITS, TRAIN, QUERIES = 16, 40, 14
 
@@ -326,7 +326,7 @@ def test_a_query_is_chosen_and_attacked(open_page, width):
     assert [h for h in headings if "flipped" in h] == [
         f"Its code: {n} of {BITS} bits flipped, in orange" for n in flipped
     ]
-    # Right and wrong are told by words and frames, not by colour alone.
+    # Right and wrong are told by words and frames, not by color alone.
     marks = page.evaluate(
         "[...document.querySelectorAll('#results .found figure')].map(f => [f.className, f.innerText.slice(2, 7)])"
     )

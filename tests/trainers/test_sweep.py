@@ -20,7 +20,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers import sweep
 from trainers.callbacks import checkpointing
 from trainers.callbacks.model_selection import hold_out
-from trainers.scenes import ScenesRecipe, load
+from trainers.recipes.scenes import ScenesRecipe, load
 from trainers.tuning.trial import TrialRunner
 from trainers.tuning.tuner import IP, PORT, TUNER_ID
 

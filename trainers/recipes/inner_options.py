@@ -73,7 +73,7 @@ def passes_over_data(recipe: Options, until: int | None = None) -> int:
     """Return how often adversarial training goes over the data: for all of the recipe's epochs, or `until` one of them.
 
     Example:
-        >>> from trainers.scenes import ScenesRecipe
+        >>> from trainers.recipes.scenes import ScenesRecipe
         >>> [passes_over_data(ScenesRecipe(inner=inner, epochs=10)) for inner in ("pgd", "free")]
         [10, 3]
     """

@@ -61,7 +61,7 @@ class Recipe(DefenseOptions):
     dch: Cauchy likelihood, among the images of a batch.
 
     Towards a code or a place for each class:
-    csq: cross-entropy to Hadamard centres;
+    csq: cross-entropy to Hadamard centers;
     dpn: hinge to balanced random codes;
     orthohash: softmax of cosines to random codes, after batch norm;
     greedyhash: linear classifier on the signed code."""
@@ -87,7 +87,7 @@ class Recipe(DefenseOptions):
     adversarial_weight: float | None = None
     """Lambda, the weight of the adversarial term. Default: that of its authors, 1 for saat and cgat, 2 for atrdh."""
     quantization_weight: float | None = None
-    """Mu, the weight of the quantisation term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
+    """Mu, the weight of the quantization term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
     such term."""
     attack_steps: int = 100
     """Steps of the attack in evaluation, each of 1/255."""
@@ -119,7 +119,7 @@ class FileRecipe(Recipe):
     num_labels: int | None = None
     """Keep the first so many label columns and the images that have one of them. Default: all."""
     crop_fraction: float = 0.875
-    """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
+    """Share of the shorter side that the center crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
     """Keep the training images in memory: decoded, or as files where they are cropped at random."""
     cache_dir: Path | None = None

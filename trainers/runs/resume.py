@@ -77,7 +77,7 @@ def check_phase(recipe: Recipe, run_folder: RunFolder) -> None:
     """Check that the recipe has the phase that the run is in.
 
     Raises:
-        ValueError: it has another defence.
+        ValueError: it has another defense.
     """
     if run_folder.position is not None and run_folder.position.phase not in ("hashing", recipe.defense):
         raise ValueError(

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 EXTENSION = 0x21
-# Before the colours of the file: signature, width, height, flags, background, aspect; before those of a picture: a
+# Before the colors of the file: signature, width, height, flags, background, aspect; before those of a picture: a
 # mark, left, top, width, height, flags.
 FILE_HEADER, FILE_FLAGS, PICTURE_HEADER, PICTURE_SIZE, PICTURE_FLAGS = 13, 10, 10, 5, 9
 

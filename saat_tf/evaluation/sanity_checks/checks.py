@@ -99,7 +99,7 @@ def still_rising(objective: np.ndarray) -> Finding:
     """Warn where the attack was stopped before it was done.
 
     Args:
-        objective: float (T,) or (T, B), what the attack maximises before each step and after the last, at one alpha.
+        objective: float (T,) or (T, B), what the attack maximizes before each step and after the last, at one alpha.
 
     Returns:
         A finding, raised where the last 10% of the steps bring more than 5% of the whole rise of the mean.
@@ -154,7 +154,7 @@ def stochastic_model(first_codes: np.ndarray, second_codes: np.ndarray) -> Findi
         "stochastic-model",
         not reach <= SAME_CODE,
         f"Two passes over the same images differ by up to {reach:.2g}; {flipped:.1%} of the bits differ.",
-        "Turn dropout and random layers off at test time; where the randomness is the defence, attack its expectation "
+        "Turn dropout and random layers off at test time; where the randomness is the defense, attack its expectation "
         "over many draws.",
     )
 

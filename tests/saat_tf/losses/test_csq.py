@@ -1,4 +1,4 @@
-"""Central similarity quantization: the centres, their majority, the loss."""
+"""Central similarity quantization: the centers, their majority, the loss."""
 
 import keras
 import numpy as np

@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import TrialStatus
 from saat_tf.files import write_json
 from trainers import sweep
 from trainers.recipes.defense_options import named_recipe, read_command_line
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.tuning.search_algorithms import ResumableOracle, build_oracle, exhausted, planned_trials
 from trainers.tuning.search_space import default_space, hyperparameters, read_space
 from trainers.tuning.study import FAILED, Result, Study, best_of, pareto
@@ -106,7 +106,7 @@ def peak(values):
 # --- the space ---
 
 
-def test_the_default_space_is_what_the_options_say_and_fits_every_defence():
+def test_the_default_space_is_what_the_options_say_and_fits_every_defense():
     texts = [str(dimension) for dimension in read_space(default_space(ScenesRecipe()), ScenesRecipe())]
     assert texts == [
         "epsilon-255=4..16", "step-255=0.5..4:log", "num-steps=3..10", "adversarial-weight=0.3..5:log",
