@@ -1,4 +1,4 @@
-"""What each refinement of adversarial training gives on Corel-5K, by queries held out of the training images."""
+"""Robust MAP of each refinement of adversarial training on Corel-5K, by queries held out of the training images."""
 
 import dataclasses
 import fnmatch
@@ -60,7 +60,7 @@ class RefinementOptions:
 
     Command: python -m benchmarks.refinements --data-dir ../shared/data/corel5k
     The scale is that of `benchmarks.tables`, whose undefended model all start from. The queries are training images
-    that the tables' scale leaves out: no query of the test is looked at. Called again, it goes on with what is missing.
+    that the tables' scale leaves out: no query of the test is looked at. Called again, it makes what is missing.
     """
 
     data_dir: Path
@@ -76,7 +76,7 @@ class RefinementOptions:
 
 
 def main(options: RefinementOptions) -> int:
-    """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are at fault."""
+    """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are refused."""
     quiet_libraries()
     scale = SCALES["small"]
     with ExitCode() as outcome:
@@ -161,7 +161,7 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
 
 
 def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: Path) -> None:
-    """Train the encoder by a recipe, or give it the weights of a training that is over."""
+    """Train the encoder by a recipe, or give it the weights of a finished training."""
     file = folder / "model.weights.h5"
     if file.is_file():
         encoder.load_weights(file)

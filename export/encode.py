@@ -32,7 +32,7 @@ SHOWN = 3
 class EncodeOptions:
     """Encode many images into packed codes, in shards that `python -m export.index` reads.
 
-    A run that was stopped goes on where it was when the same command is given again; when images or the model have
+    An interrupted run resumes when the same command is given again; when images or the model have
     changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those
     of kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
     processors of one make.
@@ -48,7 +48,7 @@ class EncodeOptions:
     model: Path
     """A SavedModel of export.saved_model, or the folder of its versions, of which the newest is taken."""
     out: Path
-    """Folder to write, or to go on with."""
+    """Folder to write, or to resume."""
     workers: int | None = None
     """Processes that encode, by default one a core; with --ray, actors of one core each."""
     ray: str | None = None

@@ -96,7 +96,7 @@ def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
 
 
 def main(options: SavedModelExport) -> int:
-    """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
+    """Export as `options` say; return the exit code: 0, or 2 where they are refused."""
     out = options.out if options.version is None else options.out / str(options.version)
     with ExitCode() as outcome:
         if options.version is not None and options.version < 1:

@@ -10,7 +10,7 @@ def checked_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
     """Return `images` as a float32 tensor (B, S, S, 3), after a look at type, shape and pixels.
 
     A batch may be empty. While a graph is traced there are no pixels to look at: there the same faults end the graph
-    when it runs. `valid_images` is for graphs that are to say so and go on.
+    when it runs. `valid_images` is for graphs that are to report it and continue.
 
     Args:
         images: floats in [0, 1].

@@ -85,7 +85,7 @@ def read_json_lines(file: File) -> list[tuple[int, object]]:
 
 
 class _StrictError(ValueError):
-    """What Python's reader takes and this one does not."""
+    """JSON that Python's reader accepts and this one refuses."""
 
 
 def _check(value: object) -> None:

@@ -46,12 +46,12 @@ class SweepOptions:
 
     The undefended model is trained once; each trial starts from it and is a run folder of its own. Trials are scored by
     training images that are kept out of all training, under an attack that is the same for all; queries of the test are
-    not looked at. Called again, the sweep goes on where it was cut off, also within a trial. Several processes share a
+    not looked at. Called again, it resumes where it was interrupted, also within a trial. Several processes share a
     sweep as KerasTuner's chief and workers: docs/scale.md.
     """
 
     study_dir: Path
-    """Folder of the sweep: made, filled, and gone on with where it was begun by the same options."""
+    """Folder of the sweep: made, or resumed where it was begun by the same options."""
     tuner: TunerName = "random"
     """random: each trial drawn anew; hyperband: many trials for a few epochs, the best of them trained on, up to
     --epochs; grid: all combinations; bayesian: by a Gaussian process of the trials before, after a few drawn ones."""
@@ -102,7 +102,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
     """Run a sweep or its part in one, and keep the study's lock in `locks`; return the exit code.
 
     It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was
-    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are at fault; 130
+    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are refused; 130
     where it was interrupted.
     """
     quiet_libraries()
@@ -137,7 +137,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         }
         if role == "worker":
             if not study.wait(begun_with, lambda: chief_listens(os.environ)):
-                say(f"The sweep in {study.folder} is over. For more trials, start the chief first.")
+                say(f"The sweep in {study.folder} has ended. For more trials, start the chief first.")
                 return 0
         else:
             study.begin(begun_with)
@@ -148,7 +148,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
     try:
         if role == "worker":
             tuner.search()
-            say("The sweep is over, for this worker.")
+            say("The sweep has ended for this worker.")
             return 0
         runner.undefended(study.undefended)
         study.write(study.results(tuner.oracle.trials.values()), over=False)
@@ -156,7 +156,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
             check_port(os.environ)
         tuner.search()
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on.", file=sys.stderr)
+        print("Interrupted. The same command resumes.", file=sys.stderr)
         return INTERRUPTED
     except grpc.RpcError as error:
         print(
@@ -166,7 +166,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         return FAILED
     except (OSError, kt.errors.FatalError) as error:
         print(
-            f"error: {error}. The sweep cannot go on. When that is repaired, the same command does.",
+            f"error: {error}. The sweep cannot continue. When that is repaired, the same command resumes it.",
             file=sys.stderr,
         )
         return FAILED
@@ -187,7 +187,7 @@ def check(sweep: SweepOptions, recipe: Recipe) -> tuple[Dimension, ...]:
     check_recipe(recipe)
     if recipe.run_dir or recipe.resume or recipe.allow_changes:
         raise ValueError(
-            "--run-dir, --resume and --allow-changes are of single runs. A sweep has --study-dir, and goes on by the "
+            "--run-dir, --resume and --allow-changes are of single runs. A sweep has --study-dir, and resumes by the "
             "same command."
         )
     epsilon_255 = evaluation_epsilon(sweep, recipe)
@@ -201,7 +201,7 @@ def check(sweep: SweepOptions, recipe: Recipe) -> tuple[Dimension, ...]:
 
 
 def finish(study: Study, oracle: ResumableOracle, recipe: Recipe, data_set: str) -> int:
-    """Write and show what came out; return the exit code."""
+    """Write and show the results; return the exit code."""
     results = study.results(oracle.trials.values())
     content = study.write(results, over=True)
     plot_pareto(content, results, study.folder / "pareto.png")
@@ -223,7 +223,7 @@ def finish(study: Study, oracle: ResumableOracle, recipe: Recipe, data_set: str)
         advice = ADVICE.get(cause, f"See {study.trial(oracle.end_order[-1])}/failure.json.")
         print(
             f"error: the last {FAILURES} trials failed for one cause, {cause}, so no more were begun. {advice} When "
-            "the cause is removed, the same command goes on with --retry-failed.",
+            "the cause is removed, the same command resumes with --retry-failed.",
             file=sys.stderr,
         )
     elif best is None:

@@ -1,4 +1,4 @@
-"""What is compared: inner attacks, on two data sets, each from one undefended model."""
+"""Cells of the comparison: inner attacks, on two data sets, each from one undefended model."""
 
 import dataclasses
 import math

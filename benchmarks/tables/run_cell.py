@@ -137,7 +137,7 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
         encoder, train = build_encoder(recipe), pretrain
     else:
         encoder, train = trained(cell.undefended, scale, data, data_dir, runs_dir), train_adversarially
-    run_folder = RunFolder(folder, identity(data))  # a cell that was cut off goes on where it was
+    run_folder = RunFolder(folder, identity(data))  # a cell that was interrupted resumes where it was
     train(recipe, data, encoder, build_hashing_loss(recipe, data.train.labels.shape[1]), run_folder)
     write_whole(file, encoder.save)
     return encoder

@@ -1,4 +1,4 @@
-"""Telling models apart by what they answer: codes of two models compare to nothing."""
+"""Fingerprint of a model: its codes of fixed images, since codes of two models are not comparable."""
 
 from collections.abc import Callable
 

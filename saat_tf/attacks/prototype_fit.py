@@ -1,4 +1,4 @@
-"""How a prototype network is fitted: what it is fitted on, and the loop."""
+"""Fit of a prototype network: its data and its loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def shares_label(labels: tf.Tensor, train_labels: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How long a prototype network is fitted, and the seed of its draws; all but the seed at least 1."""
+    """Length of the fit of a prototype network, and its seed; all but the seed at least 1."""
 
     epochs: int
     steps_per_epoch: int

@@ -17,7 +17,7 @@ Transform = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a step rule may ask of the attack at one step.
+    """State of the attack that a step rule reads at one step.
 
     Args:
         gain_and_gradient: images (B, H, W, 3) -> (objective (B,), its gradient with respect to the images). A second
@@ -36,7 +36,7 @@ class View:
 
 
 class StepRule(abc.ABC):
-    """How an attack moves."""
+    """Step rule of an attack."""
 
     def start(self, images: tf.Tensor) -> State:
         """Return the state before the first step, at `images` (B, H, W, 3); stateless unless a rule says otherwise."""

@@ -1,4 +1,4 @@
-"""From a split to batches of (images, labels, index)."""
+"""Splits, and their batches of (images, labels, index)."""
 
 import dataclasses
 import os
@@ -183,7 +183,7 @@ def training_epochs(
     random_crop: bool = False,
     needed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Callable[[int, int], tf.data.Dataset]:
-    """Batch a split so that any part of any epoch can be had again: for training that goes on where it was cut off.
+    """Batch a split so that any part of any epoch can be had again: for training that resumes where it was interrupted.
 
     Args:
         split: the items.

@@ -1,4 +1,4 @@
-"""What an attack made of the queries, kept so that every metric can be recomputed without attacking again."""
+"""Stored attacks: codes of the perturbed queries, from which every metric is recomputed."""
 
 import dataclasses
 import zipfile
@@ -103,7 +103,7 @@ def attack_queries(
     seeds: Sequence[int] = (0,),
     batch_size: int = 128,
     keep_images: int = 0,
-    crafted_on: HashingModel | None = None,
+    surrogate_model: HashingModel | None = None,
     surrogate: str | None = None,
     early_stop: bool = False,
     track: Track = silent,
@@ -119,9 +119,9 @@ def attack_queries(
         seeds: one for each restart.
         batch_size: queries at a time.
         keep_images: how many adversarial images to keep.
-        crafted_on: the surrogate that the attack sees; `encoder` itself by default.
+        surrogate_model: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
-        early_stop: see `attack_runner`; an attack crafted on a surrogate takes all its steps whatever is said here.
+        early_stop: see `attack_runner`; an attack on a surrogate takes all its steps whatever is said here.
         track: shows progress.
 
     Raises:
@@ -129,7 +129,9 @@ def attack_queries(
     """
     if not len(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received none.")
-    run_attack = attack_runner(attack, crafted_on or encoder, early_stop=early_stop and crafted_on in (None, encoder))
+    run_attack = attack_runner(
+        attack, surrogate_model or encoder, early_stop=early_stop and surrogate_model in (None, encoder)
+    )
     parts = [
         attack_split(
             encoder,

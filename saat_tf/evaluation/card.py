@@ -1,4 +1,4 @@
-"""The result card of a run: what was done, with what, and what came out, as numbers."""
+"""The result card of a run: settings, versions and scores, as numbers."""
 
 import importlib.metadata
 import os

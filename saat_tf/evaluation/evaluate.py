@@ -28,7 +28,7 @@ class EncodedData:
 
 @dataclasses.dataclass(frozen=True)
 class AttackedSplit:
-    """What one run of an attack over a split made.
+    """Result of one run of an attack over a split.
 
     Args:
         codes: uint8 (N, K / 8), packed, of the adversarial images as returned.
@@ -45,7 +45,7 @@ class AttackedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalReport:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Args:
         clean_map: MAP of the queries as they are.
@@ -186,7 +186,7 @@ def attack_split(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to return.
-        run_attack: what runs the attack, `attack_runner(attack, encoder)` by default; another crafts on a surrogate.
+        run_attack: what runs the attack, `attack_runner(attack, encoder)` by default; another attacks a surrogate.
         track: shows progress.
 
     Raises:

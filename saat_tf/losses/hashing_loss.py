@@ -1,4 +1,4 @@
-"""What a hashing loss is."""
+"""Base class of the hashing losses."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""How far a mean over queries can be trusted."""
+"""Bootstrap interval of a mean over queries."""
 
 import numpy as np
 

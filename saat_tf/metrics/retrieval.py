@@ -1,4 +1,4 @@
-"""How good a ranking by Hamming distance is: average precision, its mean, and what chance would give."""
+"""Quality of a ranking by Hamming distance: average precision, its mean, and chance."""
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
     """Compute the relevance prior: the share of relevant items, averaged over queries.
 
     It is about the MAP of a ranking that knows nothing. A model under attack that scores below it is not partly
-    robust; it is worse than blind.
+    robust; it is worse than a random order.
 
     Args:
         query_labels: (Q, C) of 0/1.

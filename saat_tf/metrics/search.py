@@ -1,4 +1,4 @@
-"""What the queries find: distances, relevance and groups of equal distance, a few queries at a time on all cores."""
+"""Exhaustive search: distances, relevance and groups of equal distance, a few queries at a time on all cores."""
 
 import concurrent.futures
 import os

@@ -180,7 +180,7 @@ def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     ]
     assert "3 of 3 are over" in sweeps.said("chief") and shared["over"]
     late = sweeps.start("shared", "late", {**address, TUNER_ID: "tuner2"})
-    assert sweeps.end(late) == [0] and "is over" in sweeps.said("late")
+    assert sweeps.end(late) == [0] and "has ended" in sweeps.said("late")
 
 
 def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweeps, capsys):

@@ -22,7 +22,7 @@ SHOWN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What a probe found.
+    """Result of a probe.
 
     Args:
         clean_map: MAP of the images, ranked against the bank.

@@ -1,4 +1,4 @@
-"""What a trainer shows while it runs: progress with the time left, and a last table."""
+"""Console output of a trainer: progress with the time left, and a last table."""
 
 import logging
 import sys
@@ -98,7 +98,7 @@ def result_table(card: dict) -> rich.table.Table:
     table = rich.table.Table(
         title=f"MAP@{card['results'][0]['top_k']} on {card['dataset']}, {card['code_length']} bits, "
         f"attack of {epsilon} (chance {card['chance_map']:.3f})",
-        caption="ideal attack: the codes that the attack aims for, a bound. A score below chance is worse than blind.",
+        caption="ideal attack: the codes that the attack aims for, a bound. Below chance is worse than a random order.",
     )
     table.add_column("model")
     for attack in ATTACK_COLUMNS.values():

@@ -1,4 +1,4 @@
-"""What the processes of a run over several machines tell each other while they train."""
+"""Coordination of the processes of a run over several machines."""
 
 import contextlib
 import os

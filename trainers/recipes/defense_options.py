@@ -43,7 +43,7 @@ class DefenseOptions(InnerOptions):
 
     recipe: RecipeName = "paper"
     """Set of defaults for the adversarial phase: paper is the method as published, with this trainer's settings;
-    strong adds the refinements that measured best; fast crafts in fewer passes, for fewer epochs, with a larger lambda.
+    strong adds the refinements that measured best; fast perturbs in fewer passes, for fewer epochs, with larger lambda.
     Every option can still be given; add --help to see the values."""
     defense: DefenseName = "saat"
     """Adversarial training after the hashing phase: saat (mainstay codes), cgat (center codes), or atrdh (targeted

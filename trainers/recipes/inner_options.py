@@ -1,4 +1,4 @@
-"""How adversarial training crafts the images that it learns from."""
+"""Options of the inner attack of adversarial training."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class InnerOptions:
     """The option of the inner attack."""
 
     inner: InnerName = "pgd"
-    """How training crafts its adversarial images; evaluation is the same for all. A pass is one through the network and
+    """Inner attack of training; evaluation is the same for all. A pass is one through the network and
     back to the pixels; what a step does beside them costs about as much as three or four.
 
     pgd: --num-steps passes, with steps of --step-255, from a random point of the ball: the published one;

@@ -87,10 +87,10 @@ def train_adversarially(
     until: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the encoder on by the recipe's defense; the hashing loss goes on from what it learnt in pre-training.
+    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learnt in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
-    ends the training after that many of the recipe's epochs, from where it can go on as if it had never ended.
+    ends the training after that many of the recipe's epochs, from where it can resume as if it had never ended.
     `callbacks` are called before those of the run.
     """
     replays, passes = replays_of(recipe), passes_over_data(recipe)

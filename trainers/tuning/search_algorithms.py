@@ -1,4 +1,4 @@
-"""KerasTuner's four searches, made to last: what it forgets when it goes on, and what it does about failures."""
+"""KerasTuner's four searches, made resumable and strict about failures."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ DEFAULT_TRIALS = 20
 
 
 class ResumableOracle(kt.Oracle):
-    """What all searches of a sweep share; a class of KerasTuner follows it as second base.
+    """Base of all searches of a sweep; a class of KerasTuner is the second base.
 
     - Its files are there whole or not at all; a trial of which the state knows nothing is drawn again, and one that has
       ended is not.
@@ -53,7 +53,7 @@ class ResumableOracle(kt.Oracle):
 
     @kt.synchronized
     def end_trial(self, trial: Trial) -> None:
-        """Take note of a trial that is over."""
+        """Record a finished trial."""
         super().end_trial(trial)
         self.report(self, trial.trial_id)
 
@@ -100,7 +100,7 @@ class HyperbandOracle(ResumableOracle, kt.oracles.HyperbandOracle):
 class _Enumeration(kt.oracles.GridSearchOracle):
     """All combinations in order.
 
-    KerasTuner's own way through a grid is lost when it goes on, and has few trials at a time for several workers.
+    KerasTuner's own way through a grid is lost when it resumes, and has few trials at a time for several workers.
     """
 
     def populate_space(self, trial_id: str) -> dict:

@@ -1,4 +1,4 @@
-"""What a sweep tries: options of the adversarial phase, each with values or a range."""
+"""Search space of a sweep: options of the adversarial phase, each with values or a range."""
 
 import dataclasses
 import math

@@ -102,7 +102,7 @@ class StudyTuner(BaseTuner):
         super().__init__(oracle, directory=study.folder, project_name=study.oracle.name)
         self.runner = runner
         self.study = study
-        self.keeps_checkpoints = tuner == "hyperband"  # later rounds go on from them
+        self.keeps_checkpoints = tuner == "hyperband"  # later rounds resume from them
         self.idle = 0
         if isinstance(self.oracle, ResumableOracle):  # and not a worker's connection to it
             if (study.oracle / "oracle.json").is_file():
@@ -149,7 +149,7 @@ class StudyTuner(BaseTuner):
 
 
 class Progress:
-    """Say after each trial what came out of it, how many are left, and about how long that takes."""
+    """Print after each trial its result, how many are left, and about how long that takes."""
 
     def __init__(self, study: Study) -> None:
         self.study = study

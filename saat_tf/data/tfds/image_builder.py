@@ -1,4 +1,4 @@
-"""What the data sets that TensorFlow Datasets does not have share as builders of it."""
+"""Base of the builders for TensorFlow Datasets."""
 
 import io
 from collections.abc import Iterator

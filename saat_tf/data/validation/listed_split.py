@@ -18,7 +18,7 @@ LIKE_A_LIST = re.compile(rf".*({'|'.join(SPLITS)}).*\.txt(\.gz)?")
 
 @dataclasses.dataclass(frozen=True)
 class ListedSplit:
-    """What could be read of one split.
+    """Readable part of one split.
 
     Args:
         name: "train", "database" or "test".

@@ -24,7 +24,7 @@ SAME_CODE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """Result of a check.
 
     Args:
         check: name of the check, a heading of docs/evaluation.md.
