@@ -50,7 +50,7 @@ class Options:
     only_build: bool = False
     """Build the indexes and measure nothing."""
     out: Path = Path(__file__).parents[1] / "docs/results/search.json"
-    """File to write. What it holds already of other sizes and kinds stays."""
+    """File to write. What it contains already of other sizes and kinds stays."""
 
 
 def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ class EncodeOptions:
     images: Path
     """A folder of images, or a text file with one path a line, relative to its folder."""
     root: Path | None = None
-    """Of a text file: the folder that holds all its images and that their ids are relative to, by default its own."""
+    """Of a text file: the folder that has all its images and that their ids are relative to, by default its own."""
     model: Path
     """A SavedModel of export.saved_model, or the folder of its versions, of which the newest is taken."""
     out: Path
@@ -134,7 +134,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
 
 
 def check_unchanged(folder: Path, begun: Encoding, now: Encoding) -> None:
-    """Raise `ValueError` unless what was begun in a folder can be gone on with."""
+    """Raise `ValueError` unless what was begun in a folder can be resumed."""
     changed = [
         f"--{name.replace('_', '-')} was {getattr(begun, name)}, is {getattr(now, name)}"
         for name in ("shard_size", "batch_size")

@@ -98,7 +98,7 @@ def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
 
     Args:
         labels: (B, C) of 0/1.
-        sums: what the bank holds.
+        sums: what the bank contains.
 
     Returns:
         float32 (B, K), every entry -1 or +1; exact ties are +1.

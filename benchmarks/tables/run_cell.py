@@ -120,7 +120,7 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
     """Return a cell's model, trained now if it is not on disk; a defense starts from the undefended model.
 
     Raises:
-        DataError: the folder holds a model of other settings.
+        DataError: the folder contains a model of other settings.
     """
     folder = runs_dir / cell.name
     file, settings = folder / "model.keras", folder / "setting.json"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from saat_tf.data.decoding.decode import MAX_ASPECT, MAX_PIXELS
 from saat_tf.data.decoding.tolerant_decode import declared_size
 
-# Longer files hold no image of MAX_PIXELS, whatever the format, and are not read into memory.
+# Longer files contain no image of MAX_PIXELS, whatever the format, and are not read into memory.
 MAX_FILE_BYTES = 8 * MAX_PIXELS
 
 

@@ -27,7 +27,7 @@ def checked(train_codes: np.ndarray, train_labels: np.ndarray) -> tuple[np.ndarr
         )
     if not np.isin(train_codes, (-1, 1)).all():
         raise ValueError(
-            f"`train_codes` must hold -1 and 1 alone. Received: {train_codes.dtype} with values "
+            f"`train_codes` must contain -1 and 1 alone. Received: {train_codes.dtype} with values "
             f"{np.unique(train_codes)[:5].tolist()}. Unpack packed codes with `saat_tf.codes.unpack_codes`."
         )
     check_labels(train_labels, "train_labels")

@@ -65,7 +65,7 @@ class Split:
     def shard(self, number: int, count: int) -> "Split":
         """Return one of `count` parts, for a worker or a replica that reads by itself.
 
-        The parts are consecutive, disjoint and together the whole: part i holds the items from floor(i N / count) up to
+        The parts are consecutive, disjoint and together the whole: part i has the items from floor(i N / count) up to
         floor((i + 1) N / count), so their lengths differ by at most one and none is lost, padded or repeated. The
         indices in its batches are those of the whole split, by which a code bank counts. Parts can have one batch more
         than others: training that waits for all workers ends its epoch with the shortest, by `steps_per_epoch`. A
@@ -93,7 +93,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalData:
-    """A data set to train and evaluate hashing on; `test` holds the queries."""
+    """A data set to train and evaluate hashing on; `test` contains the queries."""
 
     name: str
     class_names: Sequence[str]
@@ -151,7 +151,7 @@ def training_batches(
 
     Args:
         split: the items.
-        batch_size: images a batch; the last one of an epoch may hold fewer.
+        batch_size: images a batch; the last one of an epoch may contain fewer.
         seed: seed of the order, of the flips and of the crops.
         flip: mirror each image left to right with probability 1/2, anew in every epoch.
         random_crop: cut each image at a random place instead of the middle, anew in every epoch.
@@ -187,7 +187,7 @@ def training_epochs(
 
     Args:
         split: the items.
-        batch_size: images a batch; the last one of an epoch may hold fewer.
+        batch_size: images a batch; the last one of an epoch may contain fewer.
         seed: with the number of the epoch and TensorFlow's global seed it decides order, flips and crops.
         flip: as in `training_batches`.
         random_crop: as in `training_batches`.
@@ -243,7 +243,7 @@ def _training_examples(
             image = tf.cond(number % 2 == 0, lambda: image, lambda: tf.reverse(image, [1]))
         return index, image
 
-    # Made once, outside of the epochs, which share what it holds.
+    # Made once, outside of the epochs, which share what it contains.
     kept = _map(split.source(split.first, len(split), None), same).cache() if split.cache else None
 
     def examples(seed: Seed, skipped: int = 0) -> tf.data.Dataset:

@@ -12,11 +12,8 @@ from saat_tf.data import Split
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
-from saat_tf.metrics import Perceptibility
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
-
-PERCEPTIBILITY = Perceptibility._fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +125,7 @@ def attack_queries(
         ValueError: the attack left its threat model, or there is no seed.
     """
     if not len(seeds):
-        raise ValueError("`seeds` must hold at least one seed. Received none.")
+        raise ValueError("`seeds` must contain at least one seed. Received none.")
     run_attack = attack_runner(
         attack, surrogate_model or encoder, early_stop=early_stop and surrogate_model in (None, encoder)
     )

@@ -157,7 +157,7 @@ def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
 
 
 def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
-    """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
+    """Return a bank that contains packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
     codes = unpack_codes(packed_codes)
     bank = CodeBank.from_labels(labels, codes.shape[1])
     bank.update(tf.range(len(codes)), codes)

@@ -21,7 +21,7 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
         bool (Q, N).
 
     Raises:
-        ValueError: the two differ in width or hold a value other than 0 and 1.
+        ValueError: the two differ in width or contain a value other than 0 and 1.
 
     Example:
         >>> relevance([[1, 0]], [[1, 1], [0, 1]]).tolist()

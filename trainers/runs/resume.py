@@ -57,7 +57,7 @@ def check_options(recipe: Recipe, run_dir: Path) -> None:
     file = run_dir / "config.json"
     if not file.is_file():
         if run_dir.is_dir() and any(path.name[0] != "." for path in run_dir.iterdir()):
-            raise FileNotFoundError(f"{file}: no such file. --resume needs a run; {run_dir} holds something else.")
+            raise FileNotFoundError(f"{file}: no such file. --resume needs a run; {run_dir} contains something else.")
         return
     changed = list(changed_options(read_json(file), options(recipe)))
     if changed and not recipe.allow_changes:

@@ -1,4 +1,4 @@
-"""A run from recipe to card: hashing pre-training, a defense, evaluation of both models, a folder that holds all."""
+"""A run from recipe to card: hashing pre-training, a defense, evaluation of both models, one folder."""
 
 import contextlib
 import math

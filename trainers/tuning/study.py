@@ -76,7 +76,7 @@ class Study:
         if not self._options.is_file():
             if self.folder.is_dir() and any(path.name[0] != "." for path in self.folder.iterdir()):
                 raise FileNotFoundError(
-                    f"{self._options}: no such file. {self.folder} holds something else than a sweep. Choose another "
+                    f"{self._options}: no such file. {self.folder} has something else than a sweep. Choose another "
                     "--study-dir."
                 )
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def still_rising(objective: np.ndarray) -> Finding:
     curve = _filled("objective", objective)
     curve = curve.reshape(len(curve), -1).mean(axis=1)
     if len(curve) < 2 or not np.isfinite(curve).all():
-        raise ValueError(f"`objective` must hold at least two finite values. Received: {curve.tolist()}.")
+        raise ValueError(f"`objective` must contain at least two finite values. Received: {curve.tolist()}.")
     last = max(1, round(LAST_STEPS * (len(curve) - 1)))
     rise = float(curve.max() - curve[0])
     late = float(curve[-1] - curve[-1 - last])
@@ -188,5 +188,5 @@ def left_ball(linf: np.ndarray, epsilon_255: float) -> Finding:
 def _filled(name: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if not values.size or not values.ndim:
-        raise ValueError(f"`{name}` must hold at least one value. Received shape {values.shape}.")
+        raise ValueError(f"`{name}` must contain at least one value. Received shape {values.shape}.")
     return values
