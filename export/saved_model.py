@@ -42,7 +42,9 @@ class SavedModelExport:
     """The adversarially trained encoder, or the undefended one."""
 
 
-def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | None = None, card: dict) -> None:
+def export_saved_model(
+    encoder: HashingModel, out: Path, *, resize_size: int | None = None, apply_orientation: bool = True, card: dict
+) -> None:
     """Write `encoder` as a SavedModel with the signatures that `SavedModelExport` lists.
 
     The folder appears under its name when it is whole.
@@ -52,6 +54,7 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
         out: the folder to write.
         resize_size: shorter side of a file's image before the centre cut, as in training; the encoder's own size by
             default.
+        apply_orientation: turn a file's image as its EXIF data say, as in training.
         card: the model card, written to assets.extra/model_card.json.
 
     Raises:
@@ -65,7 +68,7 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
     resize_size = resize_size or side
 
     def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, ok = decode_batch(image_bytes, side, resize_size)
+        images, ok = decode_batch(image_bytes, side, resize_size, apply_orientation=apply_orientation)
         count = tf.shape(images)[0]
         # A convolution of oneDNN, which TensorFlow takes on some CPUs, gives an empty batch a wrong shape.
         images = tf.concat([images, tf.zeros((tf.cast(count == 0, tf.int32), side, side, 3))], axis=0)
@@ -88,6 +91,12 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
         shutil.move(whole, out)
 
 
+def decoding_of(card: dict) -> dict:
+    """Return how an exported encoder decodes files, by the model card: arguments of `export_saved_model`."""
+    made = card["preprocessing"]
+    return {"resize_size": made["resize_size"], "apply_orientation": made["orientation"] == "applied"}
+
+
 def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
     """Turn each row of packed codes, uint8 (B, K / 8), into a string of K / 8 bytes: (B,).
 
@@ -106,7 +115,7 @@ def main(options: SavedModelExport) -> int:
         if options.version is not None and options.version < 1:
             raise ValueError(f"--version must be at least 1. Received: {options.version}.")
         encoder, card = load_encoder(options.run_dir, options.model)
-        export_saved_model(encoder, out, resize_size=card["preprocessing"]["resize_size"], card=card)
+        export_saved_model(encoder, out, **decoding_of(card), card=card)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR

@@ -20,7 +20,7 @@ from export.demo.parts import STYLE
 from export.demo.searches import Engine
 from export.encoder.run_encoder import load_model
 from saat_tf.data import RetrievalData
-from trainers.run_folder.finished_run import load_run_data, read_card
+from trainers.run_folder.finished_run import applies_orientation, load_run_data, read_card
 
 USAGE_ERROR = 2
 MAX_UPLOAD = "20mb"
@@ -79,7 +79,7 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     data = _first(load_run_data(options.run_dir, card, options.data_dir, track), options.num_database)
     engines = [Engine(title, model, data, track=track) for title, model in models.items()]
     resize_size = round(card["config"]["image_size"] / card["config"].get("crop_fraction", 1.0))
-    return build_app(engines, resize_size)
+    return build_app(engines, resize_size, apply_orientation=applies_orientation(card["config"]))
 
 
 def launch(app: gr.Blocks, options: DemoOptions) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from saat_tf.evaluation import versions
+from trainers.run_folder.finished_run import applies_orientation
 
 Model = Literal["robust", "hashing"]
 
@@ -39,6 +40,7 @@ def model_card(run_dir: Path, model: Model) -> dict:
                 "pixels": "float32 in [0, 1], RGB; normalisation is inside",
                 "image_size": size,
                 "resize_size": round(size / card["config"].get("crop_fraction", 1.0)),
+                "orientation": "applied" if applies_orientation(card["config"]) else "ignored",
                 "resize": "shorter side to resize_size, bilinear with antialiasing, then the centre cut",
             },
             "trained_with": {"commit": None, **card["versions"]},

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 import rich.progress
 import tyro
 
-from saat_tf.data.decoding.decode import check_images
+from saat_tf.data.decoding.check import check_images
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import SPLITS, DataError, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest

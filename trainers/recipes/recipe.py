@@ -126,6 +126,9 @@ class FileRecipe(Recipe):
     """Keep the decoded training images on disk in this folder, also for later runs."""
     random_crop: bool = False
     """Cut training images at a random place instead of the middle."""
+    ignore_orientation: bool = False
+    """Take images as they are stored, not turned as their EXIF data say: as most published results on lists of
+    photographs did. The exported encoder does as training did."""
     skip_unreadable: bool = False
     """Leave out images that cannot be read, and list them in skipped.txt of the run; otherwise they are an error."""
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from saat_tf.data.decoding.decode import check_images, drop_images
+from saat_tf.data.decoding.check import check_images, drop_images
 from saat_tf.data.list_format import DataError, read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
@@ -24,6 +24,15 @@ def read_card(run_dir: Path) -> dict:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file}: not a card ({error}). Restore it, or repeat the run.") from error
+
+
+def applies_orientation(config: dict) -> bool:
+    """Return whether a run turned images as their EXIF data say.
+
+    Args:
+        config: options of the run, as its card has them. Runs from before the option took files as they are stored.
+    """
+    return not config.get("ignore_orientation", "crop_fraction" in config)
 
 
 def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track: Track = silent) -> RetrievalData:
@@ -56,7 +65,7 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         lists = dataclasses.replace(lists, train=train)
     size = config["image_size"]
     splits = (
-        file_split(images, size, round(size / config["crop_fraction"]))
+        file_split(images, size, round(size / config["crop_fraction"]), apply_orientation=applies_orientation(config))
         for images in (lists.train, lists.database, lists.test)
     )
     return RetrievalData(card["dataset"], read_class_names(data_dir or kept, lists.train.labels.shape[1]), *splits)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.decoding.decode import image_faults
+from saat_tf.data.decoding.check import image_faults
 from saat_tf.data.list_format import SPLITS, read_lines
 from saat_tf.data.validation.listed_split import ERROR, WARNING, Fault, ListedSplit, find_lists, read_listed_split
 from saat_tf.metrics.retrieval import relevance
