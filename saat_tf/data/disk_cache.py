@@ -30,9 +30,9 @@ def cached_file_split(
     """Make a split of image files that are decoded once, also over several runs: `file_split`, bit for bit.
 
     The images lie in a folder of `cache_dir` as float32, 12 S^2 bytes each, and are read in any order. The folder is
-    named by a hash of the settings, the contents of all image files in their order, the version of TensorFlow and that of
-    the rules of decoding. It appears when it is whole: neither a half-written cache nor one of other images or settings
-    is ever read.
+    named by a hash of the settings, the contents of all image files in their order, the version of TensorFlow and the
+    version of the rules of decoding. It appears when it is whole: neither a half-written cache nor one of other images
+    or settings is ever read.
 
     Args:
         images: the split.

@@ -30,6 +30,12 @@ def numbers(contents: tf.Tensor, *places: tuple[int | tf.Tensor, int], big_endia
     return tf.stack(values)
 
 
+def has_webp_flag(contents: tf.Tensor, flag: int) -> tf.Tensor:
+    """Return whether the extended header of a WebP file, if it has one, sets a flag."""
+    extended = (tf.strings.substr(contents, 12, 4) == b"VP8X") & (tf.strings.length(contents) > 20)
+    return tf.cond(extended, lambda: tf.bitwise.bitwise_and(numbers(contents, (20, 1))[0], flag) > 0, lambda: False)
+
+
 def count(data: tf.Tensor, pattern: bytes) -> tf.Tensor:
     """Count where `pattern` occurs in bytes, uint8 (n,): a scalar int32.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.data.decoding.fields import begins, numbers
+from saat_tf.data.decoding.fields import begins, has_webp_flag, numbers
 from saat_tf.data.decoding.header import PNG, RIFF
 
 EXIF = b"Exif\0\0"
@@ -34,12 +34,15 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     def png() -> tf.Tensor:
         return _of_chunk(contents, b"eXIf", start=8, length_at=0, kind_at=4, big_endian=True)
 
+    def webp() -> tf.Tensor:
+        return _of_chunk(contents, b"EXIF", start=12, length_at=4, kind_at=0, big_endian=False)
+
     with tf.device("/cpu:0"):
         return tf.case(
             [
                 (tf.io.is_jpeg(contents), lambda: _if_in(tf.strings.substr(contents, 0, JPEG_HEAD), EXIF, jpeg)),
                 (begins(contents, PNG), lambda: _if_in(contents, b"eXIf", png)),
-                (begins(contents, RIFF), lambda: _of_webp(contents)),
+                (begins(contents, RIFF) & has_webp_flag(contents, WEBP_EXIF), webp),
             ],
             default=lambda: tf.constant(UPRIGHT),
         )
@@ -99,18 +102,6 @@ def _of_jpeg(contents: tf.Tensor) -> tf.Tensor:
 
     is_found = tf.cond(place + 4 + len(EXIF) <= size, lambda: is_exif(place), lambda: False)
     return tf.cond(is_found, value, lambda: tf.constant(UPRIGHT))
-
-
-def _of_webp(contents: tf.Tensor) -> tf.Tensor:
-    def has_exif() -> tf.Tensor:
-        return tf.bitwise.bitwise_and(numbers(contents, (20, 1))[0], WEBP_EXIF) > 0
-
-    extended = (tf.strings.substr(contents, 12, 4) == b"VP8X") & (tf.strings.length(contents) > 20)
-    return tf.cond(
-        tf.cond(extended, has_exif, lambda: False),
-        lambda: _of_chunk(contents, b"EXIF", start=12, length_at=4, kind_at=0, big_endian=False),
-        lambda: tf.constant(UPRIGHT),
-    )
 
 
 def _of_chunk(

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from saat_tf.data.decoding.decode import decode_image
-from saat_tf.data.decoding.fields import begins, count, numbers
+from saat_tf.data.decoding.fields import begins, count, has_webp_flag, numbers
 from saat_tf.data.decoding.header import (
     BMP,
     BMP_BITS,
@@ -16,6 +16,7 @@ from saat_tf.data.decoding.header import (
     PACKED_TEXTS,
     PNG,
     RIFF,
+    WEBP_ANIMATION,
     fault_of,
 )
 from saat_tf.data.decoding.pixels import decode_pixels
@@ -99,7 +100,7 @@ def checked(contents: tf.Tensor) -> tf.Tensor:
             (begins(contents, PNG), lambda: _png(contents)),
             (begins(contents, GIF), lambda: (*_sizes(contents, (8, 2), (6, 2)), True)),
             (begins(contents, BMP), lambda: _bmp(contents)),
-            (begins(contents, RIFF), lambda: (*tf.unstack(_webp_size(contents)), True)),
+            (begins(contents, RIFF), lambda: _webp(contents)),
         ],
         default=lambda: (0, 0, False),
     )
@@ -134,6 +135,10 @@ def _png(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 def _bmp(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     header_bytes, width, height, bits, compression = _sizes(contents, (14, 4), (18, 4), (22, 4), (28, 2), (30, 4))
     return tf.abs(height), width, (header_bytes >= BMP_HEADER) & (bits == BMP_BITS) & (compression == 0)
+
+
+def _webp(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return *tf.unstack(_webp_size(contents)), ~has_webp_flag(contents, WEBP_ANIMATION)
 
 
 def _webp_size(contents: tf.Tensor) -> tf.Tensor:
