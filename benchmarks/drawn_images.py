@@ -20,7 +20,12 @@ MODES = {
 }
 # Formats of ImageMagick, and options of which one is drawn each.
 MAGICK = {
-    "jpg": (("-quality 30", "-quality 95"), ("-interlace none", "-interlace plane"), ("-sampling-factor 4:2:0", "-sampling-factor 4:4:4", "-sampling-factor 4:1:1"), ("", "-colorspace Gray", "-colorspace CMYK")),
+    "jpg": (
+        ("-quality 30", "-quality 95"),
+        ("-interlace none", "-interlace plane"),
+        ("-sampling-factor 4:2:0", "-sampling-factor 4:4:4", "-sampling-factor 4:1:1"),
+        ("", "-colorspace Gray", "-colorspace CMYK"),
+    ),
     "png": (("-depth 8", "-depth 16", "-depth 1", "-depth 4"), ("", "-interlace plane"), ("", "-colorspace Gray")),
     "png8": (("", "-interlace plane"), ("-colors 2", "-colors 5", "-colors 200")),
     "png00": (("", "-type Palette", "-type GrayscaleMatte"),),

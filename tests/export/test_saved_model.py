@@ -138,7 +138,8 @@ def test_damaged_files_of_all_kinds_are_read_or_refused_one_by_one(signatures):
     found, _, coded, memory = send(signatures["encode_bytes"], 600)
     assert coded == 0 and sum(sent for _, sent in found.values()) == 600
     assert found[WHOLE][0] == found[WHOLE][1] and found["nothing"][0] == found["noise"][0] == 0
-    assert memory[-1] - memory[len(memory) // 2] < 30
+    again = send(signatures["encode_bytes"], 600)[3]  # the largest picture of the first time needs its memory once
+    assert again[-1] - memory[-1] < 30
 
 
 def test_an_empty_batch_is_no_fault(signatures):
