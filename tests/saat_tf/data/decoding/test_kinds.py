@@ -1,4 +1,4 @@
-"""Every kind of image file: its pixels against PIL's, or its refusal by name, in the header's words and in the graph."""
+"""Every kind of image file: its pixels against PIL's, or its refusal by name, in words and in the graph."""
 
 import io
 
