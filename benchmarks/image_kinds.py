@@ -1,6 +1,6 @@
 """Compare the pixels of drawn image files with PIL's: `python -m benchmarks.image_kinds --count 10000`.
 
-Each file is decoded as an exported encoder does, or refused by it; the refused ones must be those that the header's words
+Each file is decoded as an exported encoder does, or refused; the refused ones must be those that the header's words
 name. Fails where a pixel differs by more than a level, or a file of a kind that docs/images.md promises is refused.
 """
 

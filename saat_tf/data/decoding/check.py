@@ -9,8 +9,9 @@ from pathlib import Path
 
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.tolerant_decode import decoding_fault
-from saat_tf.data.list_format import DataError, ImageLists
+from saat_tf.data.list_format import ImageLists
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 
 @dataclasses.dataclass(frozen=True)
