@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
+from saat_tf.random_numbers import uniform
+
 
 def several() -> tf.distribute.ReplicaContext | None:
     """Return the context of this replica where there are several, else None."""
@@ -60,23 +62,22 @@ def finite_in_all_or_none(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [gradient + poison for gradient in gradients]
 
 
-def stateless_uniform(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float, dtype: tf.DType) -> tf.Tensor:
-    """Draw this replica's rows of what `tf.random.stateless_uniform` draws for the whole batch.
+def uniform_rows(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Draw this replica's rows of what `saat_tf.random_numbers.uniform` draws for the whole batch: float32.
 
     Args:
         shape: int (D,), of this replica's rows; its first entry is their number.
         seed: int (2,), the same in all replicas.
         low: lower bound.
         high: upper bound.
-        dtype: a float type.
     """
     context = several()
     if context is None:
-        return tf.random.stateless_uniform(shape, seed, low, high, dtype)
+        return uniform(shape, seed, low, high)
     counts = context.all_gather(shape[:1], axis=0)  # (R,)
     start = tf.reduce_sum(counts[: context.replica_id_in_sync_group])
     whole = tf.concat([tf.reduce_sum(counts)[None], shape[1:]], axis=0)
-    return tf.random.stateless_uniform(whole, seed, low, high, dtype)[start : start + shape[0]]
+    return uniform(whole, seed, low, high)[start : start + shape[0]]
 
 
 def deal(batches: tf.data.Dataset, count: int, mine: range) -> tf.data.Dataset:

@@ -8,6 +8,7 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
 HASHING_WEIGHT = 5.0
@@ -201,8 +202,8 @@ class ProSGAN(keras.Model):
 
     def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:
         """Draw a target label set for each image of this step, the same for the same seed: float32 (B, C)."""
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
-        drawn = tf.random.stateless_uniform((num_images,), seed, 0, self.num_label_sets, tf.int32)
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
+        drawn = choices(num_images, self.num_label_sets, seed)
         return tf.gather(self.label_sets, drawn)
 
     def train_discriminator(

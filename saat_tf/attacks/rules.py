@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from saat_tf.random_numbers import fold_in, uniform
+
 State = dict[str, tf.Tensor]
 Transform = Callable[[tf.Tensor], tf.Tensor]
 
@@ -25,7 +27,7 @@ class View:
         project: images -> the nearest images that the attacker is allowed.
         epsilon: radius of the ball, in pixel units of [0, 1].
         num_steps: how many steps the attack takes.
-        seed: int32 (2,), new at each step.
+        seed: int (2,), new at each step.
     """
 
     gain_and_gradient: Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -142,9 +144,8 @@ class MomentumStep(StepRule):
         radius = self.neighborhood * view.epsilon
 
         def add(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            noise = tf.random.stateless_uniform(
-                tf.shape(images), tf.random.experimental.stateless_fold_in(view.seed, i), -radius, radius
-            )
+            seed = fold_in(view.seed, i)
+            noise = uniform(tf.shape(images), seed, -radius, radius)
             return i + 1, total + view.gain_and_gradient(images + noise)[1]
 
         _, total = tf.while_loop(
@@ -193,7 +194,7 @@ class DiverseInput(StepRule):
     def step(self, view: View, images: tf.Tensor, state: State, t: tf.Tensor) -> tuple[tf.Tensor, State]:
         """Return the next images by the inner rule."""
         side = tf.shape(images)[1]
-        draws = tf.random.stateless_uniform((4,), view.seed)
+        draws = uniform((4,), view.seed)
         smallest = tf.cast(self.smallest * tf.cast(side, tf.float32), tf.int32)
         inner = smallest + tf.cast(draws[0] * tf.cast(side - smallest, tf.float32), tf.int32)
         place = tf.cast(draws[1:3] * tf.cast(side - inner + 1, tf.float32), tf.int32)

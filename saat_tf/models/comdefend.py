@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.random_numbers import normal
 
 COMPRESSOR_CHANNELS = (16, 32, 64, 128, 256, 128, 64, 32, 12)
 RECONSTRUCTOR_CHANNELS = (32, 64, 128, 256, 128, 64, 32, 16, 3)
@@ -71,10 +72,10 @@ class Purifier(keras.Model):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
         images, _, _ = data
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         with tf.GradientTape() as tape:
             logits = self.compressor(images)
-            noise = tf.random.stateless_normal(tf.shape(logits), seed, stddev=self.noise_std)
+            noise = normal(tf.shape(logits), seed, self.noise_std)
             codes = tf.sigmoid(logits - noise)
             error = tf.reduce_mean(tf.square(self.reconstructor(codes) - images))
             loss = error + CODE_WEIGHT * tf.reduce_mean(tf.square(codes))
