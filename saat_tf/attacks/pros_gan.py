@@ -8,6 +8,7 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.jit import StepModel
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -17,7 +18,7 @@ LOSSES = ("loss", "hashing_loss", "reconstruction_loss", "realism_loss", "discri
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class ProSGAN(keras.Model):
+class ProSGAN(StepModel):
     """Train a generator whose images get the prototype code of any target label set, and attack with it.
 
     With t a target label set, f and p its semantic representation and prototype code, G the generator, D the

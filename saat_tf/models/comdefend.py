@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from saat_tf.jit import StepModel
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.random_numbers import normal
 
@@ -15,7 +16,7 @@ CODE_WEIGHT = 1e-4
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class Purifier(keras.Model):
+class Purifier(StepModel):
     """Compress each pixel to 12 bits and draw the image anew from them: x -> c = 1[z(x) > 0] -> r(c).
 
     z and r are nine convolutions each, 3 x 3, with ELU between. It is trained on clean images, with noise that forces

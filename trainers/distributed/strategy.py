@@ -67,6 +67,8 @@ def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
         raise ValueError(
             f"--batch-size must be at least the number of devices, {count}. Received: {recipe.batch_size}."
         )
+    if recipe.jit:
+        raise ValueError("--jit trains on one device. On one machine, name one by --devices, or leave it out.")
     if recipe.on_collapse == "rollback" and strategy.cluster_resolver is not None:
         raise ValueError("--on-collapse rollback trains on one machine. Over several, use stop or ignore.")
     if recipe.defense == "atrdh":

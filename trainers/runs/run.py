@@ -230,6 +230,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                     batch_size=EVALUATION_BATCH,
                     seed=recipe.seed,
                     keep_images=SHOWN_QUERIES,
+                    jit_compile=recipe.jit,
                     track=track,
                 )
             run_folder.save_report(phase, reports[defense])
