@@ -6,3 +6,4 @@ import os
 # it leaves off on CPUs without AVX-512, and quiet logs. The library sets neither. What the user has set stays.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

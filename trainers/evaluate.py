@@ -17,7 +17,7 @@ from saat_tf.evaluation.card import merge_rows, result_row
 from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
 from saat_tf.files import write_json
 from saat_tf.threat_model import ThreatModel
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, say_devices, track
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
@@ -80,6 +80,7 @@ def main(options: EvaluationOptions) -> int:
     quiet_libraries()
     try:
         check_options(options)
+        say_devices()
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
         data = dataclasses.replace(data, test=_first(data.test, options.num_queries))

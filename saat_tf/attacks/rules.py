@@ -197,7 +197,9 @@ class DiverseInput(StepRule):
         draws = uniform((4,), view.seed)
         smallest = tf.floor(self.smallest * side)
         inner = smallest + tf.floor(draws[0] * (side - smallest))
-        rows, columns = (_shrinking(side, inner, tf.floor(draw * (side - inner + 1.0))) for draw in (draws[1], draws[2]))
+        rows, columns = (
+            _shrinking(side, inner, tf.floor(draw * (side - inner + 1.0))) for draw in (draws[1], draws[2])
+        )
 
         def vary(x: tf.Tensor) -> tf.Tensor:
             padded = tf.einsum("pr,brsc,qs->bpqc", rows, x, columns)

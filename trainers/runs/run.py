@@ -29,7 +29,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices, track
 from trainers.distributed.cluster import Cluster, find_cluster
 from trainers.distributed.coordination import Workers, leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
@@ -109,6 +109,7 @@ def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, clus
     try:
         strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
         check_replicas(recipe, strategy)
+        say_devices()
         keras.utils.set_random_seed(recipe.seed)
         data = load()
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
