@@ -109,8 +109,8 @@ def main(sweep: SweepOptions, recipe: Recipe) -> int:
         say_devices()
         if role == "chief" and tf.config.get_visible_devices("GPU"):
             say(
-                "The chief trains the undefended model on a GPU, and keeps what memory that took. Where workers need all of "
-                "it, give the chief CUDA_VISIBLE_DEVICES=-1."
+                "The chief trains the undefended model on a GPU, and keeps what memory that took. Where workers need "
+                "all of it, give the chief CUDA_VISIBLE_DEVICES=-1."
             )
         data = load(recipe)
         if not 0 < sweep.validation_queries < len(data.train):

@@ -58,14 +58,30 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Return the same over the images of all replicas.
 
         Squares are taken around the moving mean, which all share: around zero they would cancel where the mean is far.
+        The slopes are written out, since those of an exchange that TensorFlow derives take several.
         """
-        origin = tf.convert_to_tensor(self.moving_mean)
-        mean, variance = tf.nn.moments(images, axes=[0, 1, 2])
-        count = tf.cast(tf.size(images[..., 0]), tf.float32)
-        away = mean - origin
-        packed = tf.concat([count * away, count * (variance + tf.square(away)), count[None]], axis=0)  # (2 C + 1,)
-        packed = context.all_reduce(tf.distribute.ReduceOp.SUM, packed)
-        away, squares = tf.split(packed[:-1] / packed[-1], 2)
-        mean, variance = origin + away, tf.maximum(squares - tf.square(away), 0.0)
-        y = tf.nn.batch_normalization(images, mean, variance, self.beta, self.gamma, self.epsilon)
-        return y, mean, variance
+        origin = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        axes = [0, 1, 2]
+
+        def sum_up(values: tf.Tensor) -> tf.Tensor:
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        @tf.custom_gradient
+        def normalize(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple:
+            mean, variance = tf.nn.moments(x, axes)
+            count, away = tf.cast(tf.size(x[..., 0]), tf.float32), mean - origin
+            sums = sum_up(tf.concat([count * away, count * (variance + tf.square(away)), count[None]], axis=0))
+            total = sums[-1]
+            away, squares = tf.split(sums[:-1] / total, 2)
+            mean, variance = origin + away, tf.maximum(squares - tf.square(away), 0.0)
+            inverse = tf.math.rsqrt(variance + self.epsilon)
+
+            def slopes(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                normal = (x - mean) * inverse
+                along_beta, along_gamma = tf.reduce_sum(upstream, axes), tf.reduce_sum(upstream * normal, axes)
+                of_mean, of_scale = tf.split(sum_up(tf.concat([along_beta, along_gamma], axis=0)) / total, 2)
+                return gamma * inverse * (upstream - of_mean - normal * of_scale), along_gamma, along_beta
+
+            return ((x - mean) * (inverse * gamma) + beta, mean, variance), slopes
+
+        return normalize(images, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta))

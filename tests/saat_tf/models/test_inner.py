@@ -117,7 +117,7 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
         delta[:rows] = np.clip(delta[:rows] + 0.1 * signs, -0.1, 0.1)
         free.update_from_training(tf.constant(slopes), ball)
     np.testing.assert_allclose(free.delta.numpy(), delta, atol=1e-6)
-    with pytest.raises(ValueError, match="at most the 3 images.*Received: 4"):
+    with pytest.raises(ValueError, match=r"at most the 3 images.*Received: 4"):
         free.perturb(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
 
 
