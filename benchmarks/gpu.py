@@ -1,7 +1,7 @@
 """What a GPU has to show, in one command of some ten minutes: `python -m benchmarks.gpu`.
 
 It runs the tests marked `gpu`; trains, resumes on the CPU, and exports; and times SAAT steps in each precision with and
-without XLA. The card says which device that was. Without a GPU it does the same on the CPU, with --quick in little time.
+without XLA. The card says which device that was. Without a GPU it does the same on the CPU; --quick takes little time.
 """
 
 import json
