@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GoalOf, checked_images, code_goal
+from saat_tf.attacks.attack import Encoder, GoalOf, code_goal
 from saat_tf.codes import sign
+from saat_tf.images import checked_images
+from saat_tf.labels import checked_labels
 from saat_tf.random_numbers import fold_in, signs, uniform
 from saat_tf.threat_model import ThreatModel
 
@@ -55,7 +57,9 @@ class SquareAttack:
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3)."""
         images = checked_images(images)
-        wanted = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        if images.shape[0] == 0:
+            return images
+        wanted = self.goal(encoder, images, checked_labels(labels), seed)
 
         def agreement(x: tf.Tensor) -> tf.Tensor:
             codes = sign(tf.cast(encoder(x, alpha=1.0, training=False), tf.float32))

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from saat_tf.attacks import Attack, EarlyStop, can_stop_early
 from saat_tf.attacks.any_batch import AnyBatch
-from saat_tf.attacks.attack import checked_images
+from saat_tf.images import checked_images
 from saat_tf.jit import compiled_for_whole_batches
+from saat_tf.labels import checked_labels
 from saat_tf.models import HashingModel
 
 # (images, labels, seed) -> adversarial images, and the steps that each took where the attack could stop early.
@@ -47,9 +48,10 @@ def every_step(attack: Attack, encoder: HashingModel, *, jit_compile: bool = Fal
 
     run = compiled_for_whole_batches(call) if jit_compile else AnyBatch(call)
 
-    def checked(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, None]:
-        # The attack checks images itself, but XLA drops that.
-        images = checked_images(images) if jit_compile else images
-        return run((images, labels), seed), None
+    def run_attack(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, None]:
+        # The attack checks its images and labels itself, but XLA drops that.
+        images = checked_images(images, encoder.image_size)
+        labels = checked_labels(labels) if jit_compile else labels
+        return (run((images, labels), seed) if len(images) else images), None
 
-    return checked
+    return run_attack

@@ -107,8 +107,9 @@ def test_a_compiled_attack_returns_what_the_plain_one_returns_and_loses_no_check
         adversarial_images = compiled(*batch)[0].numpy()
         np.testing.assert_allclose(adversarial_images, plain(*batch)[0], atol=1e-5)
         assert np.abs(adversarial_images - batch[0]).max() > 0.01
-    with pytest.raises(tf.errors.InvalidArgumentError, match="outside of"):
-        compiled(255 * batch[0], *batch[1:])
+    for fault in ((255 * batch[0], batch[1]), (batch[0], 2 * batch[1] - 1)):
+        with pytest.raises(ValueError, match=r"outside of \[0, 1\]|0 and 1"):
+            compiled(*fault, SEED)
 
 
 def test_an_attack_does_not_stop_early_and_compile():
