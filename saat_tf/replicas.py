@@ -40,7 +40,7 @@ def share(rows: tf.Tensor) -> tf.Tensor:
 
 @contextlib.contextmanager
 def whole_batch(index: tf.Tensor) -> Iterator[None]:
-    """Within, `gather` and `stateless_uniform` count each row once, also of a batch that went whole to each replica.
+    """Within, `gather` and `uniform_rows` count each row once, also of a batch that went whole to each replica.
 
     `deal` copies a batch that has fewer rows than there are replicas. Then all replicas begin with the same item; else
     no two do, since a batch has each item once.
