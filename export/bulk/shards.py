@@ -41,6 +41,9 @@ class ShardEncoder:
     def __init__(self, model: Path, batch_size: int) -> None:
         import tensorflow as tf
 
+        from saat_tf.devices import hide_gpus
+
+        hide_gpus()  # several processes, none of which may take a GPU's memory; decoding is most of the work
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         from export.encoder.exported_encoder import load_encoder

