@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from benchmarks.timing import ROOT
 from export.encoder.run_encoder import load_encoder
 from saat_tf.attacks import mainstay_attack
-from saat_tf.data import RetrievalData
+from saat_tf.data import RetrievalData, subset
 from saat_tf.evaluation import attack_split, encode_data, knowledge
 from saat_tf.evaluation.pictures import RELEVANT, UNRELATED
 from saat_tf.files import write_whole
@@ -52,7 +52,7 @@ def main(options: PictureOptions) -> None:
     """Attack the queries on each encoder and draw what they find."""
     card = read_card(options.run_dir)
     data = load_run_data(options.run_dir, card)
-    data = dataclasses.replace(data, test=data.test.take(list(options.queries)))
+    data = dataclasses.replace(data, test=subset(data.test, np.array(options.queries)))
     searches = {title: _searches(load_encoder(options.run_dir, name)[0], data) for name, title in MODELS.items()}
     _draw(data, searches, options.out)
 
