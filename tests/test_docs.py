@@ -1,9 +1,11 @@
 """The pages agree with the code: paths that they name exist, and the picture of the rooms is that of the imports."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.tools.draw_rooms import PAGE, picture, room_imports, room_of, with_picture, without_detours
 
@@ -89,3 +91,32 @@ def test_a_room_is_a_node_in_the_box_of_its_package():
 def test_a_page_without_its_marks_is_refused(text):
     with pytest.raises(ValueError, match="Expected <!-- rooms:begin"):
         with_picture(text)
+
+
+def test_versions_stated_in_several_files_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    assert project["version"].partition(".dev")[0] == newest
+
+    pinned = re.search(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert hook["rev"] == f"v{pinned}"
+
+
+def test_the_workflow_runs_on_the_oldest_python_and_on_all_that_readme_names():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    matrices = [job["strategy"]["matrix"]["python-version"] for job in jobs.values() if "strategy" in job]
+    assert matrices == [["3.11", "3.12", "3.13"]] * 2
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == f">={matrices[0][0]}"
+    assert "Python 3.11 to 3.13" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_section_of_the_changelog_to_come_has_a_standard_name():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    names = re.findall(r"^### (.*)$", text, flags=re.MULTILINE)
+    assert names == [
+        name for name in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security") if name in names
+    ]
