@@ -113,7 +113,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
         ValueError: images, model or sizes are others.
     """
     from export.encoder.exported_encoder import load_encoder, model_digest
-    from export.encoder.fingerprint import probe_codes
+    from export.encoder.fingerprint import fingerprint
     from saat_tf.devices import hide_gpus
 
     hide_gpus()  # bulk encoding is work of the processor, in many processes

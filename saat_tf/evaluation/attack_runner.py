@@ -19,7 +19,7 @@ RunAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, np.ndar
 def attack_runner(
     attack: Attack, encoder: HashingModel, *, early_stop: bool = False, jit_compile: bool = False
 ) -> RunAttack:
-    """Make the function that crafts on a model as it is now, for batches of any size and any number of seeds.
+    """Make the function that attacks a model as it is now, for batches of any size and any number of seeds.
 
     Args:
         attack: the attack.

@@ -119,7 +119,7 @@ def attack_queries(
         keep_images: how many adversarial images to keep.
         surrogate_model: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
-        early_stop: see `attack_runner`; an attack crafted on a surrogate takes all its steps whatever is said here.
+        early_stop: see `attack_runner`; an attack on a surrogate takes all its steps whatever is said here.
         jit_compile: see `attack_runner`.
         track: shows progress.
 
@@ -127,11 +127,11 @@ def attack_queries(
         ValueError: the attack left its threat model, or there is no seed.
     """
     if not len(seeds):
-        raise ValueError("`seeds` must hold at least one seed. Received none.")
+        raise ValueError("`seeds` must contain at least one seed. Received none.")
     run_attack = attack_runner(
         attack,
-        crafted_on or encoder,
-        early_stop=early_stop and crafted_on in (None, encoder),
+        surrogate_model or encoder,
+        early_stop=early_stop and surrogate_model in (None, encoder),
         jit_compile=jit_compile,
     )
     parts = [

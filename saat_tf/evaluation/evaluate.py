@@ -164,7 +164,7 @@ def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
 
 
 def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
-    """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
+    """Return a bank that contains packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
     bank = CodeBank.from_labels(labels, 8 * packed_codes.shape[1])
     for first in range(0, len(packed_codes), BANK_BLOCK):
         codes = unpack_codes(packed_codes[first : first + BANK_BLOCK])

@@ -16,7 +16,7 @@ from saat_tf.evaluation import DEFENSES, defenses_of, result_value
 CONSOLE = rich.console.Console()
 # Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
 LOOK_EVERY = 10
-ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
+ATTACK_COLUMNS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 
 def say(text: str) -> None:

@@ -19,7 +19,7 @@ from export.bulk.images import list_images
 from export.bulk.shards import ShardEncoder, ShardTask, encode_here
 from export.encode import EncodeOptions, begin, check_unchanged, main
 from export.encoder.exported_encoder import load_encoder
-from export.encoder.fingerprint import check_same_model, probe_codes, probe_images
+from export.encoder.fingerprint import check_same_model, fingerprint, fingerprint_images
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
 
