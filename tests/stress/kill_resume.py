@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 OPTIONS = {
-    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 4, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
+    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 2, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
     "num_steps": 1, "attack_steps": 1, "checkpoint_every": 2, "flip": True,
 }  # fmt: skip
 KILLED = -signal.SIGKILL
@@ -55,6 +55,7 @@ def train(
 ) -> None:
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
     import trainers.scenes
+    from tests.small_graphs import small_graphs
     from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
@@ -84,7 +85,7 @@ def train(
 
     Checkpointing._save = noted_save
     recipe = trainers.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), small_graphs():
         code = trainers.scenes.main(recipe, "scenes", lambda: trainers.scenes.load(recipe))
     (notes / "calls").write_text(json.dumps(calls))
     raise SystemExit(code)

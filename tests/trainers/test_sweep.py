@@ -17,6 +17,7 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.evaluation import evaluate, result_value
 from saat_tf.threat_model import ThreatModel
+from tests.small_graphs import small_graphs
 from trainers import sweep
 from trainers.callbacks import checkpointing
 from trainers.callbacks.model_selection import hold_out
@@ -31,6 +32,13 @@ SWEEP = (
 RECIPE = {"image_size": 16, "bits": 16, "num_train": 40, "num_queries": 4, "batch_size": 16, "pretrain_epochs": 1}
 SCENES = [word for name, value in RECIPE.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 PATIENCE = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Have what is trained and loaded here the encoders of the processes."""
+    with small_graphs():
+        yield
 
 
 def command(study_dir, *scenes):
@@ -51,7 +59,8 @@ def sweep_in(arguments, environment, notes, kill_at):
         end_epoch(self, epoch, logs)
 
     checkpointing.Checkpointing.on_epoch_end = on_epoch_end
-    code = sweep.main(*sweep.read_command_line(arguments))
+    with small_graphs():
+        code = sweep.main(*sweep.read_command_line(arguments))
     sys.stdout.write(f"\nepochs {' '.join(epochs)}\n")
     sys.stdout.flush()
     raise SystemExit(code)

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from saat_tf.layers import CodeBank
 from saat_tf.models import SAAT
 from saat_tf.threat_model import ThreatModel
+from tests.small_graphs import small_graphs
 from trainers import scenes
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError, EpochRobustness, collapsed
 from trainers.callbacks.robustness_probe import STEPS, RobustnessProbe
@@ -21,6 +22,12 @@ from trainers.runs.training import build_encoder, build_hashing_loss, build_prob
 from trainers.scenes import ScenesRecipe
 
 SMALL = {"image_size": 16, "bits": 16, "num_steps": 1, "num_train": 48, "num_queries": 4, "batch_size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with small_graphs():
+        yield
 
 
 @pytest.mark.parametrize(

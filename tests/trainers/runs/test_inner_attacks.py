@@ -8,6 +8,7 @@ import pytest
 
 from saat_tf.layers import CodeBank
 from saat_tf.models.inner import NFGSM, FGSMPrior, Free, Steps
+from tests.small_graphs import small_graphs
 from trainers import scenes
 from trainers.callbacks.catastrophic_overfitting import OverfittingMonitor
 from trainers.corel5k import Corel5kRecipe
@@ -20,6 +21,14 @@ from trainers.scenes import ScenesRecipe
 from trainers.tuning.search_space import default_space
 
 SMALL = {"image_size": 16, "bits": 16, "num_train": 20, "num_queries": 4, "batch_size": 8, "watch_queries": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with small_graphs():
+        yield
+
+
 KINDS = ("pgd", "pgd-2", "pgd-3", "n-fgsm", "fgsm-prior", "yopo", "free")
 
 

@@ -63,7 +63,9 @@ def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
 
 def test_a_run_on_two_devices_that_is_cut_off_goes_on_to_the_same_bits(runs):
     options = {"devices": ("CPU:0", "CPU:1"), "num_train": 43, "pretrain_epochs": 1, "epochs": 1}
-    assert runs.run("pair", **options) == 0
+    # Without the probe, which trains nothing, and up to the evaluation of what it has trained.
+    assert runs.run("pair", ("encode", 4), **options, watch_queries=0) == KILLED
+    assert position(runs, "pair")[1] == {"phase": "saat", "epoch": 1, "step": 0, "steps": 6}
     assert runs.run("pair-cut", ("on_train_batch_end", 6 + 4), **options) == KILLED
     assert position(runs, "pair-cut")[1] == {"phase": "saat", "epoch": 0, "step": 4, "steps": 4}
     assert runs.run("pair-cut", **options) == 0
