@@ -24,8 +24,8 @@ LOSSES = {
     **{loss.__name__: lambda loss=loss: loss(CLASSES, BITS) for loss in (CSQ, DPN, OrthoHash, GreedyHash)},
 }
 REFINED = Refinements(adversarial_hashing_weight=0.5, consistency_weight=0.5)
-# Each defense and each inner attack in one of them; the hashing losses have a check of their own. Four devices are dealt
-# or copied batches as two are: one case is enough there.
+# Each defense and each inner attack in one of them; the hashing losses have a check of their own. Four devices have
+# batches dealt or copied as two have: one case is enough there.
 SPREAD = {
     "hashing": lambda e, b: HashingTraining(e, b, HSWD()),
     "saat by steps, refined": lambda e, b: SAAT(e, b, HSWD(), num_steps=1, refinements=REFINED),
