@@ -112,8 +112,8 @@ class AdversarialTraining(TrainingModel):
         return relaxed_codes, adversarial_codes
 
     def step_seed(self) -> tf.Tensor:
-        """Return the seed of everything random in this step: int32 (2,)."""
-        return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        """Return the seed of everything random in this step: int64 (2,)."""
+        return tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return what the defence asks of h', float (B, K), before its weight: a scalar."""
