@@ -112,6 +112,7 @@ def sweeps(tmp_path_factory):
     return sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_within_the_trial(sweeps):
     assert sweeps.epochs("resumed")[0] == "1:1"  # and neither the undefended model nor trial 0 is trained again
     assert not any(epoch.startswith(("undefended", "0:")) for epoch in sweeps.epochs("resumed"))
@@ -127,6 +128,7 @@ def test_a_sweep_that_is_killed_goes_on_within_the_trial(sweeps):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_radius(sweeps):
     study, card = sweeps.study("alone"), sweeps.card("alone", "1")
     first = study["trials"][1]
@@ -149,6 +151,7 @@ def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_rad
     assert names == {".lock", "card.json", "config.json", "logs", "robust.keras"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_in_the_table_with_its_reason_and_not_best(sweeps):
     failed = sweeps.study("alone")["trials"][2]
     assert "NaN or infinite" in failed["reason"] and failed["robust"] is None and not failed["pareto"]
@@ -165,6 +168,7 @@ def test_a_trial_that_fails_is_in_the_table_with_its_reason_and_not_best(sweeps)
     assert picture.shape[0] > 400 and len(np.unique(picture)) > 10
 
 
+@pytest.mark.slow
 def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     for part in ("options.json", "undefended"):  # nothing of it has to be trained again
         source, target = sweeps.folder / "alone" / part, sweeps.folder / "shared" / part
@@ -192,6 +196,7 @@ def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     assert sweeps.end(late) == [0] and "is over" in sweeps.said("late")
 
 
+@pytest.mark.slow
 def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweeps, capsys):
     assert sweep.main(*sweep.read_command_line(command(sweeps.folder / "alone", "--bits", "32", "--seed", "1"))) == 2
     message = capsys.readouterr().err
@@ -202,6 +207,7 @@ def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweep
     assert {path: path.stat().st_mtime_ns for path in runs} == before
 
 
+@pytest.mark.slow
 def test_a_round_of_hyperband_goes_on_as_if_the_training_had_never_ended(sweeps, tmp_path):
     data, validation = hold_out(load(ScenesRecipe(**RECIPE)), 8)
     bench = Bench(ScenesRecipe(**RECIPE, epochs=2), data, validation, 40.0, 2, tf.distribute.get_strategy())

@@ -79,6 +79,7 @@ def plain_slopes(encoder, images, goal):
     return tape.gradient(gain, images).numpy()
 
 
+@pytest.mark.slow
 def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float32():
     keras.utils.set_random_seed(0)
     single = HashingModel("small_cnn", 64, 64)

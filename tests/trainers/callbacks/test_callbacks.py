@@ -85,6 +85,7 @@ def watched(tmp_path_factory):
     return training
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
     tags = watched.scalars()
     parts = {f"epoch_{part}" for part in ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")}
@@ -100,6 +101,7 @@ def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
     assert len(list((watched.run_dir / "logs").rglob("*.xplane.pb"))) == 1 and len(PROFILED_STEPS) == 5
 
 
+@pytest.mark.slow
 def test_a_probe_changes_nothing_repeats_itself_and_flips_more_bits_step_by_step(watched):
     recipe = ScenesRecipe(**SMALL)
     data = scenes.load(recipe)
@@ -149,6 +151,7 @@ def crafted(monkeypatch):
     return crafted_measure
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(crafted, tmp_path, capsys):
     whole = Training(tmp_path / "whole")
     expected = whole.train(epochs=6, on_collapse="rollback")
@@ -175,6 +178,7 @@ def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(c
             np.testing.assert_array_equal(value, value_whole, err_msg=tag)
 
 
+@pytest.mark.slow
 def test_going_back_brings_the_most_robust_epochs_weights(crafted, tmp_path, monkeypatch):
     states = {}
     save = RunFolder.save

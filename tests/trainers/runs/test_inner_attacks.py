@@ -110,6 +110,7 @@ def trained(run_dir, *callbacks, **options):
         return [stored[name] for name in sorted(stored.files)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner, epochs, cut_at", [("free", 8, 12 + 7), ("fgsm-prior", 2, 4)])
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(inner, epochs, cut_at, tmp_path):
     whole = trained(tmp_path / "whole", inner=inner, epochs=epochs)

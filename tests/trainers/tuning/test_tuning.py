@@ -27,7 +27,7 @@ FEW = {"bayesian": 8}
 FEW_OF_WHICH_SOME_FAIL = {"bayesian": 12}
 
 
-@pytest.fixture(params=["random", "hyperband", "grid", "bayesian"])
+@pytest.fixture(params=["random", "hyperband", "grid", pytest.param("bayesian", marks=pytest.mark.slow)])
 def tuner(request):
     if request.param == "bayesian":
         pytest.importorskip("sklearn", reason="scikit-learn is not installed")
