@@ -31,7 +31,7 @@ from saat_tf.durable import publish
 from saat_tf.strict_json import read_object
 
 DATA_DIR = Path("../shared/data/corel5k")
-CHUNK, TOP_K, NEIGHBOURS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
+CHUNK, TOP_K, NEIGHBORS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
 # How thoroughly each kind searches: the attribute that says so, and its values.
 EFFORTS = {"flat": (None, [0]), "ivf": ("nprobe", [16, 64, 256]), "hnsw": ("ef_search", [64, 256, 1024])}
 
@@ -51,7 +51,7 @@ class Options:
     only_build: bool = False
     """Build the indexes and measure nothing."""
     out: Path = Path(__file__).parents[1] / "docs/results/search.json"
-    """File to write. What it holds already of other sizes and kinds stays."""
+    """File to write. What it contains already of other sizes and kinds stays."""
 
 
 def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -59,14 +59,16 @@ def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     import keras
 
     from export.encoder.model_card import model_card
+    from export.saved_model import decoding_of
     from saat_tf.data import evaluation_batches, file_split, read_image_lists
 
     encoder = keras.saving.load_model(run_dir / "robust.keras", compile=False)
-    sizes = model_card(run_dir, "robust")["preprocessing"]
+    card = model_card(run_dir, "robust")
+    side = card["preprocessing"]["image_size"]
     lists = read_image_lists(DATA_DIR)
     logits = []
     for images in (lists.database, lists.test):
-        batches = evaluation_batches(file_split(images, sizes["image_size"], sizes["resize_size"]), 64)
+        batches = evaluation_batches(file_split(images, side, **decoding_of(card)), 64)
         logits.append(np.concatenate([encoder.logits(batch[0]).numpy() for batch in batches]))
     return logits[0], logits[1]
 
@@ -80,12 +82,12 @@ def grown(logits: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Yield the codes of `size` items, a chunk at a time."""
     rng = np.random.default_rng(size)
     codes = packed(logits)
-    _, neighbours = faiss.knn_hamming(codes, codes, NEIGHBOURS + 1)
+    _, neighbors = faiss.knn_hamming(codes, codes, NEIGHBORS + 1)
     spread = NOISE * logits.std()
     for start in range(0, size, CHUNK):
         count = min(CHUNK, size - start)
         one = rng.integers(0, len(logits), count)
-        other = neighbours[one, rng.integers(1, NEIGHBOURS + 1, count)]
+        other = neighbors[one, rng.integers(1, NEIGHBORS + 1, count)]
         share = rng.random((count, 1), np.float32)
         between = share * logits[one] + (1 - share) * logits[other]
         yield packed(between + spread * rng.standard_normal(between.shape, np.float32))

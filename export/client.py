@@ -42,9 +42,9 @@ class ClientOptions:
     timeout: float = 10.0
     """Seconds that a request may take, from its connection to the last byte of its answer."""
     retries: int = 3
-    """How often a request is sent again where the server is busy or away."""
+    """Times that a request is sent again where the server is busy or away."""
     output: Literal["table", "json"] = "table"
-    """How to print."""
+    """Format of the output."""
 
 
 def main(options: ClientOptions) -> int:
@@ -100,9 +100,15 @@ def encode_files(client: Client, files: tuple[Path, ...], batch_size: int, retri
             if place in faults:
                 yield {"file": str(file), "ok": False, "error": faults[place]}
             elif not answered[place].ok:
-                yield {"file": str(file), "ok": False, "error": "the server cannot read it as an image"}
+                yield {"file": str(file), "ok": False, "error": _refused(contents[place])}
             else:
                 yield {"file": str(file), "ok": True, "code": answered[place].code.hex()}
+
+
+def _refused(contents: bytes) -> str:
+    from saat_tf.data.decoding.header import fault_of  # brings TensorFlow
+
+    return f"the server cannot read it as an image: {fault_of(contents)}"
 
 
 def show(rows: list[dict], output: Literal["table", "json"]) -> None:

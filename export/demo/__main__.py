@@ -20,7 +20,7 @@ from export.demo.searches import Engine
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from saat_tf.pages import stylesheet
-from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
+from trainers.run_folder.finished_run import applies_orientation, load_run_data, read_card, resize_size
 from trainers.run_folder.models import HASHING, ROBUST, load_encoder_file
 
 MAX_UPLOAD = "20mb"
@@ -49,7 +49,7 @@ class DemoOptions:
 
 
 def main(options: DemoOptions) -> int:
-    """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are at fault."""
+    """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are refused."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     with ExitCode() as outcome:
         app = load_app(options)
@@ -67,7 +67,7 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     """Load the run, encode its database with each model, and build the page.
 
     Raises:
-        ValueError: an option is out of its range, or something of the run is missing or at fault.
+        ValueError: an option is out of its range, or something of the run is missing or damaged.
     """
     if options.num_database is not None and options.num_database < 1:
         raise ValueError(f"--num-database must be at least 1. Received: {options.num_database}.")
@@ -77,7 +77,7 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     models = {title: load_encoder_file(options.run_dir / file) for title, file in MODEL_FILES.items()}
     data = _first(load_run_data(options.run_dir, card, options.data_dir, track), options.num_database)
     engines = [Engine(title, model, data, track=track) for title, model in models.items()]
-    return build_app(engines, resize_size(card))
+    return build_app(engines, resize_size(card), apply_orientation=applies_orientation(card))
 
 
 def launch(app: gr.Blocks, options: DemoOptions) -> None:

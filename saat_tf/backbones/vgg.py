@@ -1,9 +1,9 @@
-"""VGG-11, 13, 16 and 19, with and without batch normalisation, in the layout of torchvision."""
+"""VGG-11, 13, 16 and 19, with and without batch normalization, in the layout of torchvision."""
 
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
-from saat_tf.layers import BatchNormalization
+from saat_tf.layers import BatchNormalization, Dropout
 
 # Depth -> convolutions of each stage. Each stage ends by halving the side.
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -18,15 +18,15 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
 
     Stages of 3x3 convolutions with ReLU, an average over 7 x 7 cells and two dense layers. Layers have the names of
     torchvision's modules; the flattened order is channels first, so that PyTorch's dense layers need nothing but a
-    transposition. Batch normalisation has PyTorch's momentum (0.9 in Keras' terms) and epsilon 1e-5.
+    transposition. Batch normalization has PyTorch's momentum (0.9 in Keras' terms) and epsilon 1e-5.
 
     Args:
         image_size: side of the square input in pixels, at least 32; 224 in the papers.
         depth: layers with weights, classifier included: 11, 13, 16 or 19.
-        batch_norm: whether each convolution is normalised before its ReLU.
+        batch_norm: whether each convolution is normalized before its ReLU.
 
     Returns:
-        Model from normalised images (B, S, S, 3) to features (B, 4096), which are not negative.
+        Model from normalized images (B, S, S, 3) to features (B, 4096), which are not negative.
 
     Raises:
         ValueError: `image_size` is below 32, or there is no such depth.
@@ -68,7 +68,7 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
     x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)  # (B, 7, 7, 512) -> (B, 512, 7, 7)
     x = keras.layers.Flatten(name="flatten")(x)  # (B, 512, 7, 7) -> (B, 25088)
     x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.0")(x)
-    x = keras.layers.Dropout(0.5, name="classifier.2")(x)
+    x = Dropout(0.5, name="classifier.2")(x)
     x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.3")(x)
-    outputs = keras.layers.Dropout(0.5, name="classifier.5")(x)
+    outputs = Dropout(0.5, name="classifier.5")(x)
     return keras.Model(inputs, outputs, name=f"vgg{depth}_bn" if batch_norm else f"vgg{depth}")

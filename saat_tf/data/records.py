@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from saat_tf.data.decoding.decode import UnreadableImage, image_faults
+from saat_tf.data.decoding.check import UnreadableImage, image_faults
 from saat_tf.data.list_format import ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
 from saat_tf.files import write_whole
@@ -87,12 +87,20 @@ def _example(contents: bytes, labels: np.ndarray, index: int, count: int) -> byt
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
+def record_split(
+    folder: Path,
+    name: str,
+    image_size: int,
+    resize_size: int,
+    *,
+    cache: bool = False,
+    apply_orientation: bool = True,
+) -> Split:
     """Make a split of the files that `write_records` wrote, decoded by `decode_image`.
 
     All of them are read once, with their checksums, for the labels: damage is found here and not during training. The
     shuffled order is drawn anew in every epoch: that of the files, and that of `SHUFFLE_BUFFER` records at a time. A
-    shard reads the files that hold its items alone.
+    shard reads the files that contain its items alone.
 
     Args:
         folder: where they are.
@@ -100,6 +108,7 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
         image_size: S, side of the images in pixels.
         resize_size: length of the shorter side before the cut.
         cache: as in `Split`.
+        apply_orientation: as in `decode_image`.
 
     Raises:
         DataError: files are missing or damaged, or are not of one split.
@@ -112,7 +121,7 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
     )
     if len(widths) > 1 or not np.array_equal(index, np.arange(len(index))) or (counts != len(index)).any():
         raise DataError(
-            f"{folder}: the {len(files)} {name} files hold {len(index)} records of {counts.max()}, or are not of one "
+            f"{folder}: the {len(files)} {name} files have {len(index)} records of {counts.max()}, or are not of one "
             "set. Write them again."
         )
     bounds = np.cumsum([0, *(len(part.index) for part in parts)])
@@ -122,7 +131,8 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
             raise DataError(f"{file}: labels must be 0 or 1. Received: {rows.min()} to {rows.max()}. Write it again.")
     labels = np.concatenate([part.labels for part in parts]).astype(np.float32)
     source = _source([str(file) for file in files], bounds)
-    return Split(labels, source, _read, contents_decoder(image_size, resize_size), cache, lengths=lengths)
+    decode = contents_decoder(image_size, resize_size, apply_orientation)
+    return Split(labels, source, _read, decode, cache, lengths=lengths)
 
 
 def _find_files(folder: Path, name: str) -> list[Path]:
@@ -172,7 +182,7 @@ def _read_facts(file: Path) -> _Facts:
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, DecodeError) as error:
         raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}). Write it again.") from error
     if not parsed:
-        raise DataError(f"{file}: holds no records. Write it again.")
+        raise DataError(f"{file}: contains no records. Write it again.")
     return _Facts(*(np.concatenate(column) for column in zip(*parsed, strict=True)))
 
 
@@ -183,7 +193,7 @@ def _read(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _source(files: list[str], bounds: np.ndarray) -> Source:
-    """Give the records of `files`; file k holds the items bounds[k] ... bounds[k + 1] - 1."""
+    """Give the records of `files`; file k contains the items bounds[k] ... bounds[k + 1] - 1."""
 
     def source(first: int, count: int, seed: Seed | None) -> tf.data.Dataset:
         held = [k for k in range(len(files)) if bounds[k] < first + count and bounds[k + 1] > first]

@@ -1,4 +1,4 @@
-"""The result card of a run: what was done, with what, and what came out, as numbers."""
+"""The result card of a run: settings, versions and scores, as numbers."""
 
 import importlib.metadata
 import os
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import saat_tf
+from saat_tf.devices import device_names
 from saat_tf.evaluation.evaluate import RetrievalReport
 from saat_tf.evaluation.scores import Score
 from saat_tf.metrics import TIE_RULE
@@ -25,7 +26,7 @@ def results(report: RetrievalReport, *, defense: str, top_k: int) -> list[dict]:
 
     Args:
         report: what `evaluate` found.
-        defense: "none" or the name of the defence.
+        defense: "none" or the name of the defense.
         top_k: k of MAP@k.
 
     Returns:
@@ -52,7 +53,7 @@ def result_row(
 
     Args:
         score: AP@k of each query.
-        defense: "none" or the name of the defence.
+        defense: "none" or the name of the defense.
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
@@ -133,9 +134,10 @@ def commit(folder: Path) -> str | None:
         return None
 
 
-def machine() -> dict[str, str | int]:
-    """Return what ran the work: system, processor architecture, number of cores."""
-    return {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
+def machine() -> dict[str, str | int | list[str]]:
+    """Return what ran the work: system, processor architecture, number of cores, and the GPUs, or the CPU."""
+    processor = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
+    return {**processor, "devices": device_names()}
 
 
 def peak_rss_mb() -> float:

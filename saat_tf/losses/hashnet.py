@@ -1,4 +1,4 @@
-"""HashNet: a balanced pairwise likelihood under a tanh that grows sharper as training goes on."""
+"""HashNet: a balanced pairwise likelihood under a tanh that grows sharper during training."""
 
 import keras
 import tensorflow as tf
@@ -55,7 +55,7 @@ class HashNet(HashingLoss):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.steps = self.add_weight(
-            name="steps", dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
+            name="steps", dtype="int64", initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
 
     def alpha(self) -> tf.Tensor:

@@ -1,10 +1,11 @@
-"""What the training models share: the encoder, the bank, the loss, their metrics and how they are saved."""
+"""Base of the training models: the encoder, the bank, the loss, their metrics and how they are saved."""
 
 import itertools
 
 import keras
 import tensorflow as tf
 
+from saat_tf.jit import StepModel
 from saat_tf.labels import check_labels, checked_batches, label_errors
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
@@ -12,7 +13,7 @@ from saat_tf.models.hashing_model import HashingModel
 from saat_tf.replicas import distribute, finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
-class TrainingModel(keras.Model):
+class TrainingModel(StepModel):
     """Base of `HashingTraining` and `SAAT`; a subclass adds `learn_batch` and names its losses in `LOSSES`.
 
     Args:
@@ -42,7 +43,8 @@ class TrainingModel(keras.Model):
     def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
         """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
 
-        Keras does that by the policy of the model, which here is that of the encoder's backbone alone.
+        Keras does that by the policy of the model, which here is that of the encoder's backbone alone. The options are
+        those of `saat_tf.jit.StepModel.compile`.
         """
         super().compile(optimizer=optimizer, **options)
         is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -105,7 +107,7 @@ class TrainingModel(keras.Model):
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """What trains the model: the optimizer of `compile`, and others that a subclass has."""
+        """Optimizers of the model: the optimizer of `compile`, and others that a subclass has."""
         return [self.optimizer]
 
     def training_state(self) -> list[keras.Variable]:

