@@ -6,7 +6,7 @@ import pytest
 
 from saat_tf.data import DataError
 from saat_tf.files import write_json
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.tuning.search_algorithms import build_oracle
 from trainers.tuning.search_space import read_space
 from trainers.tuning.study import Study
