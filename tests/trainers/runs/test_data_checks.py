@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from saat_tf.data import DataError, RetrievalData, array_split, read_image_lists, record_split, write_records
-from trainers.corel5k import HOW_TO_GET, Corel5kRecipe
+from trainers.recipes.corel5k import HOW_TO_GET, Corel5kRecipe
 from trainers.recipes.file_data import load_files
 from trainers.runs.data_checks import check_data
 
