@@ -71,7 +71,7 @@ def test_damage_is_noticed_and_the_checkpoint_before_is_used(tmp_path, file, dam
 TEXTS = {
     "nested": ("[" * 100_000, "no JSON that is read here (it is nested in more than 100 levels). It is damaged."),
     "a list": ("[1]", "expected a JSON object. Received: list. It is damaged."),
-    "no JSON": ('{"a": NaN}', "no JSON that is read here (it holds NaN, Infinity or a number beyond float64)"),
+    "no JSON": ('{"a": NaN}', "no JSON that is read here (it contains NaN, Infinity or a number beyond float64)"),
 }
 
 

@@ -101,7 +101,7 @@ def test_a_whole_card_is_read_and_gives_the_size_before_the_cut(tmp_path):
         ("[]", " expected a JSON object. Received: list. It is not the card of a run"),
         (json.dumps({**WHOLE, "config": 3}), " config missing or of another type. It is not the card of a run"),
         (json.dumps({**WHOLE, "code_length": True}), " code_length missing or of another type"),
-        (json.dumps({**WHOLE, "chance_map": float("nan")}), " no JSON that is read here .*it holds NaN"),
+        (json.dumps({**WHOLE, "chance_map": float("nan")}), " no JSON that is read here .*it contains NaN"),
         (json.dumps({name: value for name, value in WHOLE.items() if name != "results"}), " results missing"),
         (json.dumps({**WHOLE, "results": [{"defense": "none"}, 5]}), r"results\[1\] missing"),
         (json.dumps({**WHOLE, "config": {"image_size": "32"}}), r"config\.image_size missing"),

@@ -126,7 +126,7 @@ TEXTS = {
     "deep objects": ('{"images":' * 100_000, "it is nested in more than 100 levels"),
     "deep beside the parts": ('{"images": [], "info": ' + "[" * 150 + "]" * 150 + "}", "it is nested in more than 100"),
     "no object": ("5", "there is no list of categories"),
-    "NaN": ('{"images": [{"id": NaN}]}', "it holds NaN"),
+    "NaN": ('{"images": [{"id": NaN}]}', "it contains NaN"),
 }
 
 
