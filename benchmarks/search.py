@@ -103,11 +103,9 @@ def searched(folder: Path, effort: int, queries: np.ndarray, answer: multiproces
     """Open an index in a process of its own, search it, and answer with time, distances and memory."""
     index = FaissIndex(folder)
     attribute = EFFORTS[index.kind.name][0]
-    for segment in index.segments:
-        if attribute == "nprobe":
-            segment.index.nprobe = effort
-        elif attribute == "ef_search":
-            segment.index.hnsw.efSearch = effort
+    index.search(queries[:1], TOP_K)
+    if attribute:
+        kinds.set_effort(index._snapshot.parts[0].index, dataclasses.replace(index.kind, **{attribute: effort}))
     index.search(queries[:256], TOP_K)
     started = time.perf_counter()
     hits = [
@@ -175,8 +173,7 @@ def main(options: Options) -> None:
                 if options.only_build:
                     continue
                 if exact is None:
-                    codes = np.memmap(next(folder.glob("segment-*")) / "codes.bin", np.uint8, "r")
-                    exact = exact_distances(queries[:EXACT_QUERIES], codes.reshape(size, -1), TOP_K)
+                    exact = exact_distances(queries[:EXACT_QUERIES], FaissIndex(folder).codes(), TOP_K)
                 for effort in efforts:
                     row = {"items": size, "kind": name, **({attribute: effort} if attribute else {})}
                     rows.append({**row, **measure(folder, effort, queries, exact), **built})

@@ -1,6 +1,7 @@
 """What goes into an index and what comes out of one."""
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -61,16 +62,18 @@ class SearchIndex(Protocol):
 
     Attributes:
         code_length: K, bits of a code.
-        probe_codes: what the model of its codes answers to drawn images (`export.encoder.file_checksum`), or "".
+        probe_codes: what the model of its codes answers to drawn images (`export.encoder.fingerprint`), or "".
+        roots: folders of the items' images.
     """
 
     code_length: int
     probe_codes: str
+    roots: list[str]
 
     def __len__(self) -> int:
         """Return the number of items."""
 
-    def add(self, blocks: Iterable[Block]) -> int:
+    def add(self, blocks: Iterable[Block], *, root: str = "") -> int:
         """Add items; return how many. When it returns, they stay, whatever happens to the process."""
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -79,14 +82,31 @@ class SearchIndex(Protocol):
     def search(self, codes: np.ndarray, top_k: int) -> list[list[Hit]]:
         """Return the nearest items of each query, nearest first."""
 
+    def search_within(self, codes: np.ndarray, max_distance: int) -> list[list[Hit]]:
+        """Return all items of each query within a distance, nearest first."""
 
-def check_queries(codes: np.ndarray, top_k: int, code_length: int) -> None:
-    """Raise `ValueError` unless `codes` can be looked up in an index of `code_length` bits."""
+
+def check_queries(codes: np.ndarray, top_k: int, code_length: int) -> int:
+    """Return `top_k` as an int; raise `ValueError` unless `codes` fit an index of `code_length` bits."""
     codes = np.asarray(codes)
     if codes.dtype != np.uint8 or codes.ndim != 2 or 8 * codes.shape[1] != code_length:
         raise ValueError(
             f"Queries must be packed codes of {code_length} bits: uint8 of shape (queries, {code_length // 8}). "
             f"Received: {codes.dtype} of shape {codes.shape}. Encode them with the model of the index."
         )
-    if top_k < 1:
-        raise ValueError(f"`top_k` must be at least 1. Received: {top_k}.")
+    return _whole_number("top_k", top_k, 1)
+
+
+def check_distance(max_distance: int) -> int:
+    """Return a distance as an int; raise `ValueError` unless it is a whole number of at least 0."""
+    return _whole_number("max_distance", max_distance, 0)
+
+
+def _whole_number(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"`{name}` must be a whole number. Received: {value!r}.") from error
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}. Received: {number}.")
+    return number

@@ -59,7 +59,20 @@ def result_json(results: Sequence[QueryResult]) -> str:
     return json.dumps([dataclasses.asdict(result) for result in results], indent=1)
 
 
-def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
+def allowed_picture(hit: Hit, roots: Sequence[str]) -> str | None:
+    """Return the path of an item's picture, None where it lies outside of the folders of the index's images.
+
+    Metadata may name any file, and links may lead anywhere: what counts is where the file is in the end.
+    """
+    path = hit.metadata.get("path")
+    try:
+        real = Path(path).resolve()
+        return path if any(real.is_relative_to(Path(root).resolve()) for root in roots) else None
+    except (TypeError, ValueError, OSError, RuntimeError):
+        return None
+
+
+def result_page(results: Sequence[QueryResult], code_length: int, roots: Sequence[str]) -> bytes:
     """Return an HTML page that holds its pictures and asks for nothing outside; the path of an item is in its metadata.
 
     A picture that cannot be read any more leaves its place to words.
@@ -71,7 +84,7 @@ def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
         parts.append(element("h2", printable(result.query)))
         parts.append(element("div", _figure(result.query, "The query."), class_="tiles"))
         figures = [
-            _figure(hit.metadata.get("path"), f"{rank}: {printable(hit.id)}, distance {hit.distance}{_about(hit)}.")
+            _figure(allowed_picture(hit, roots), f"{rank}: {printable(hit.id)}, distance {hit.distance}{_about(hit)}.")
             for rank, hit in enumerate(result.hits, 1)
         ]
         parts.append(element("div", *figures, class_="tiles") if figures else element("p", "Nothing was found."))

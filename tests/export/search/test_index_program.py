@@ -98,7 +98,6 @@ def test_faults_are_told_in_one_line(index, encoded, photos, model, tmp_path, ca
         (dataclasses.replace(query, images=()), "at least one image"),
         (dataclasses.replace(query, model=nothing), "no SavedModel"),
         (dataclasses.replace(query, index=None, uri=str(nothing / "x.db")), "no such file"),
-        (dataclasses.replace(query, generation=77), "generation-00000077.json"),
         (Add(index=foreign, encoded=encoded), "The codes to add are of another model"),
         (Build(index=index, encoded=encoded), "no index is overwritten"),
         (Build(index=nothing, encoded=tmp_path), "Encode images first"),
@@ -159,7 +158,7 @@ def test_a_browser_shows_the_page(page, browser, codes):
 def test_pictures_that_cannot_be_shown_leave_their_place_to_words(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     hits = [hit_of(str(tmp_path / "bad.png")), hit_of(str(tmp_path)), hit_of("/dev/zero"), hit_of(3), hit_of(None)]
-    html = result_page([QueryResult("gone.jpg", hits), QueryResult("x", [])], 16).decode()
+    html = result_page([QueryResult("gone.jpg", hits), QueryResult("x", [])], 16, ["/"]).decode()
     assert html.count("no picture") == 7 and "Nothing was found" in html
 
 
