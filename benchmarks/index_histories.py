@@ -1,7 +1,7 @@
-"""Compare random histories of an index with a dictionary: `python -m benchmarks.index_histories FOLDER`.
+"""Compare random histories of an index with a dictionary: `python -m benchmarks.index_histories FOLDER COUNT SEED`.
 
-Items are added and removed, alone or many; the index is opened again, its cache damaged, and writers are killed. A second
-reader stays open. After each operation both readers must hold what the dictionary holds, at the distances that NumPy counts.
+Items are added and removed, alone or many; the index is opened again, its cache damaged, and writers are killed. A
+second reader stays open. After each operation both must hold what the dictionary holds, at distances counted by NumPy.
 """
 
 import json

@@ -250,9 +250,9 @@ def test_a_database_file_that_is_a_link_is_refused_and_its_target_is_left_alone(
 def test_a_changed_item_is_refused_wherever_it_is_read(index):
     with contextlib.closing(sqlite3.connect(index.folder / "items.db")) as connection, connection:
         connection.execute("UPDATE items SET metadata = '{}' WHERE row = 7")
-    with pytest.raises(IndexDamagedError, match="Row 7 .* has been changed"):
+    with pytest.raises(IndexDamagedError, match=r"Row 7 .* has been changed"):
         index.search(codes_of([6]), 40)
-    with pytest.raises(IndexDamagedError, match="Row 7 .* has been changed"):
+    with pytest.raises(IndexDamagedError, match=r"Row 7 .* has been changed"):
         index.check()
 
 
@@ -268,7 +268,7 @@ def test_what_is_no_index_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"it has no items\.db"):
         FaissIndex(tmp_path)
     (tmp_path / "generation-00000001.json").write_text("{}")
-    with pytest.raises(ValueError, match="older format.*Build it anew"):
+    with pytest.raises(ValueError, match=r"older format.*Build it anew"):
         FaissIndex(tmp_path)
 
 
