@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import faiss
 import numpy as np
 import psutil
@@ -29,7 +27,7 @@ import tyro
 from export.search import Block, FaissIndex, kinds
 from export.search.kinds import Kind, recall
 from export.search.measure import exact_distances
-from saat_tf.durable import publish
+from saat_tf.files import write_text
 
 DATA_DIR = Path("../shared/data/corel5k")
 CHUNK, TOP_K, NEIGHBOURS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
@@ -60,14 +58,16 @@ def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     import keras
 
     from export.encoder.model_card import model_card
+    from export.saved_model import decoding_of
     from saat_tf.data import evaluation_batches, file_split, read_image_lists
 
     encoder = keras.saving.load_model(run_dir / "robust.keras", compile=False)
-    sizes = model_card(run_dir, "robust")["preprocessing"]
+    card = model_card(run_dir, "robust")
+    side = card["preprocessing"]["image_size"]
     lists = read_image_lists(DATA_DIR)
     logits = []
     for images in (lists.database, lists.test):
-        batches = evaluation_batches(file_split(images, sizes["image_size"], sizes["resize_size"]), 64)
+        batches = evaluation_batches(file_split(images, side, **decoding_of(card)), 64)
         logits.append(np.concatenate([encoder.logits(batch[0]).numpy() for batch in batches]))
     return logits[0], logits[1]
 
@@ -105,7 +105,7 @@ def searched(folder: Path, effort: int, queries: np.ndarray, answer: multiproces
     attribute = EFFORTS[index.kind.name][0]
     index.search(queries[:1], TOP_K)
     if attribute:
-        kinds.set_effort(index._snapshot.parts[0].index, dataclasses.replace(index.kind, **{attribute: effort}))
+        kinds.set_effort(index._snapshot.cached, dataclasses.replace(index.kind, **{attribute: effort}))
     index.search(queries[:256], TOP_K)
     started = time.perf_counter()
     hits = [
@@ -188,7 +188,7 @@ def main(options: Options) -> None:
     before = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.out.is_file() else []
     rows = [row for row in before if (row["items"], row["kind"]) not in measured] + rows
     text = json.dumps({**about, "results": rows}, indent=1) + "\n"
-    publish(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(options.out, text)
     print(text)
 
 

@@ -11,21 +11,21 @@ import rich.table
 import tyro
 
 from saat_tf.attacks import ATTACKS, SUITES, build_attack, can_stop_early, draw_target_labels, published_steps
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData, Split
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.evaluation.card import merge_rows, result_row
 from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
 from saat_tf.files import write_json
 from saat_tf.threat_model import ThreatModel
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, say_devices, track
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
-from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
 from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 SHOWN_QUERIES = 6
 WORST = "worst"
 ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
@@ -66,6 +66,9 @@ class EvaluationOptions:
     """Stop attacks on a code, by sign or halving steps, image by image where nothing more is to be gained: faster;
     docs/performance.md tells what it changes. --num-steps is the most an image then takes; card
     and report tell the mean. Attacks of other kinds, and those from a surrogate, take all their steps."""
+    jit: bool = False
+    """Compile attacks by XLA, on a GPU most often faster; the first batch takes longer. Figures agree up to rounding.
+    Not together with --early-stop."""
     report: bool = True
     """Write report.html, with checks of the models."""
     seed: int = 0
@@ -75,13 +78,16 @@ class EvaluationOptions:
 def main(options: EvaluationOptions) -> int:
     """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_options(options)
+        say_devices()
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
         data = dataclasses.replace(data, test=_first(data.test, options.num_queries))
         chosen = check_models(options, defenses_of_run(options.run_dir, recipe))
-        models = {name: load_model(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)}
+        models = {
+            name: load_evaluated(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)
+        }
         rows = []
         for defense in chosen:
             rows += evaluate_model(options, models, defense, data, recipe.top_k)
@@ -90,9 +96,8 @@ def main(options: EvaluationOptions) -> int:
         findings = []
         if options.report:
             findings = report_run(options.run_dir, card, list(models.values()), data, recipe.top_k)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     CONSOLE.print(table_of(rows, card["chance_map"]))
     for finding in findings:
         if finding.raised:
@@ -123,6 +128,8 @@ def check_options(options: EvaluationOptions) -> None:
             "--num-steps, --restarts and --fit-epochs must be at least 1, and one --epsilon-255 given. Received: "
             f"{options.num_steps}, {options.restarts}, {options.fit_epochs}, {options.epsilon_255}."
         )
+    if options.early_stop and options.jit:
+        raise ValueError("--early-stop and --jit exclude each other. Received both. Leave one out.")
     if options.num_queries is not None and options.num_queries < 1:
         raise ValueError(f"--num-queries must be at least 1. Received: {options.num_queries}.")
 
@@ -237,6 +244,7 @@ def cached_attack(
         crafted_on=crafted_on.encoder,
         surrogate=None if crafted_on.defense == victim.defense else crafted_on.defense,
         early_stop=early_stop,
+        jit_compile=options.jit,
         track=track,
     )
     folder.mkdir(parents=True, exist_ok=True)

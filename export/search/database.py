@@ -1,11 +1,10 @@
-"""The SQLite database of an index: one row an item, one transaction a change. It is the truth; all else is a cache."""
+"""The SQLite database of an index: one row an item, one transaction a change. All else is a cache of it."""
 
 import contextlib
 import json
 import os
 import sqlite3
 import stat
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,49 +16,36 @@ from export.search.items import Block, IndexDamagedError
 NAME = "items.db"
 APPLICATION_ID, FORMAT = 0x53414154, 1  # "SAAT"
 BUSY_SECONDS = 5.0
-FETCH = 1 << 14
-# Rows are numbered upwards and no number is used again, so what is newer than a cache is `row > cache_last_row`.
-SCHEMA = {
-    "about": "CREATE TABLE about (one INTEGER PRIMARY KEY CHECK (one = 1), code_length INTEGER NOT NULL, "
-    "probe_codes TEXT NOT NULL, kind TEXT NOT NULL, roots TEXT NOT NULL, version INTEGER NOT NULL, "
-    "count INTEGER NOT NULL, last_row INTEGER NOT NULL, cache_version INTEGER NOT NULL, "
-    "cache_last_row INTEGER NOT NULL, cache_digest TEXT NOT NULL)",
-    "items": "CREATE TABLE items (row INTEGER PRIMARY KEY, id BLOB NOT NULL, metadata TEXT NOT NULL, "
-    "code BLOB NOT NULL, checksum INTEGER NOT NULL)",
-    "removed": "CREATE TABLE removed (row INTEGER PRIMARY KEY, version INTEGER NOT NULL)",
-    "item_ids": "CREATE UNIQUE INDEX item_ids ON items (id)",
-}
+# AUTOINCREMENT uses no number twice, so the items that are newer than a cache are those with a row > cache_last_row.
+SCHEMA = f"""
+PRAGMA application_id={APPLICATION_ID};
+PRAGMA user_version={FORMAT};
+CREATE TABLE about (code_length INTEGER NOT NULL, probe_codes TEXT NOT NULL, kind TEXT NOT NULL, roots TEXT NOT NULL,
+    version INTEGER NOT NULL, count INTEGER NOT NULL, cache_version INTEGER NOT NULL, cache_last_row INTEGER NOT NULL,
+    cache_digest TEXT NOT NULL);
+CREATE TABLE items (row INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, code BLOB NOT NULL,
+    metadata TEXT NOT NULL);
+CREATE TABLE removed (row INTEGER PRIMARY KEY);
+"""
 REMEDY = "Restore the folder from a copy, or build the index anew from the encoded folder."
 
 
 class About(NamedTuple):
-    """The row that says what the index is, and of which version."""
+    """The row that says what the index is, its version, and which cache belongs to it."""
 
-    one: int
     code_length: int
     probe_codes: str
     kind: str
     roots: str
     version: int
     count: int
-    last_row: int
     cache_version: int
     cache_last_row: int
     cache_digest: str
 
 
-class Row(NamedTuple):
-    """An item as it is stored; `checksum` is the CRC-32 of the other columns."""
-
-    row: int
-    id: bytes
-    metadata: str
-    code: bytes
-    checksum: int
-
-
 def regular_file(path: Path) -> bool:
-    """Return whether a file is there; raise `ValueError` when it is a link, a device or anything else."""
+    """Return whether a file exists; raise `ValueError` when it is a link, a device or anything else."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -69,8 +55,8 @@ def regular_file(path: Path) -> bool:
     return True
 
 
-def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
-    """Open the database of an index; readers open it read only.
+def connect(folder: Path, mode: str = "ro") -> sqlite3.Connection:
+    """Open the database of an index: "ro" to read, "rw" to write, "rwc" to create it.
 
     In WAL mode readers and the one writer do not disturb each other. `synchronous=FULL` has every commit reach the disk
     before it returns; NORMAL would lose the last ones when the machine loses power.
@@ -85,7 +71,7 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     path = folder / NAME
     for suffix in ("-wal", "-shm", "-journal"):
         regular_file(folder / f"{NAME}{suffix}")
-    if not regular_file(path):
+    if not regular_file(path) and mode != "rwc":
         if any(folder.glob("generation-*.json")):
             raise ValueError(
                 f"{folder} is an index of an older format, which lost items. Build it anew from the encoded folder: "
@@ -93,36 +79,27 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
             )
         raise FileNotFoundError(f"{folder}: this is no index; it has no {NAME}. Build one elsewhere.")
     # A file system mounted read only has no place for the files of WAL, and nobody can write there either.
-    frozen = os.statvfs(folder).f_flag & os.ST_RDONLY
-    options = ("mode=rw" if write else "mode=ro") + ("&immutable=1" if frozen else "")
-    with explained(folder):
-        connection = _opened(f"{path.absolute().as_uri()}?{options}")
-        try:
-            _check_format(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+    frozen = "&immutable=1" if os.statvfs(folder).f_flag & os.ST_RDONLY else ""
+    uri = f"{path.absolute().as_uri()}?mode={mode}{frozen}"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explained(folder))
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        stack.callback(connection.close)
+        for pragma in ("synchronous=FULL", "trusted_schema=OFF", "cell_size_check=ON", f"mmap_size={1 << 40}"):
+            connection.execute(f"PRAGMA {pragma}")
+        if mode == "rwc":
+            connection.executescript(SCHEMA)
+        (application,), (number,) = (
+            connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+        )
+        if application != APPLICATION_ID:
+            raise IndexDamagedError(f"{path} is not the database of an index. {REMEDY}")
+        if number != FORMAT:
+            raise ValueError(f"{path} has format {number}, this program reads {FORMAT}. Use the version that made it.")
+        if mode != "ro":
+            connection.execute("PRAGMA cache_size=-200000")  # kB, for the index of many ids
+        stack.pop_all()
     return connection
-
-
-def _opened(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
-    )
-    for pragma in ("synchronous=FULL", "trusted_schema=OFF", "cell_size_check=ON", f"mmap_size={1 << 40}"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _check_format(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (number,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise IndexDamagedError(f"{path} is not the database of an index. {REMEDY}")
-    if number != FORMAT:
-        raise ValueError(f"{path} has format {number}, this program reads {FORMAT}. Use the version that made it.")
-    if dict(connection.execute("SELECT name, sql FROM sqlite_master")) != SCHEMA:  # no foreign triggers or views
-        raise IndexDamagedError(f"{path} has other tables than an index has. {REMEDY}")
 
 
 @contextlib.contextmanager
@@ -141,97 +118,87 @@ def explained(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN") -> Iterator[About]:
-    """Read from one snapshot, or with "BEGIN IMMEDIATE" write as the only one: all of it or nothing."""
+    """Read from one version, or with "BEGIN IMMEDIATE" write as the only one: all of it or nothing."""
     connection.execute(begin)
     try:
         yield about(connection)
         connection.execute("COMMIT")
-    except BaseException:
+    finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        raise
 
 
 def about(connection: sqlite3.Connection) -> About:
     """Read what the index is."""
     found = connection.execute("SELECT * FROM about").fetchall()
     if len(found) != 1:
-        raise IndexDamagedError(f"The table about has {len(found)} rows, not 1. {REMEDY}")
+        raise IndexDamagedError(f"The table about of {NAME} has {len(found)} rows, not 1. {REMEDY}")
     return About(*found[0])
 
 
-def create(path: Path, code_length: int, probe_codes: str, kind: str, root: str, blocks: Iterable[Block]) -> None:
-    """Make a database in a folder that nobody else knows; ids are indexed at the end, which is faster."""
-    with contextlib.closing(_opened(f"{path.absolute().as_uri()}?mode=rwc")) as connection:
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"application_id={APPLICATION_ID}"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute(f"PRAGMA user_version={FORMAT}")
-        for name in ("about", "items", "removed"):
-            connection.execute(SCHEMA[name])
-        connection.execute("BEGIN")
-        roots = json.dumps([root] if root else [])
-        values = (1, code_length, probe_codes, kind, roots, 1, 0, 0, 0, 0, "")
-        connection.execute(f"INSERT INTO about VALUES ({', '.join('?' * len(values))})", values)
-        connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?)", rows_of(blocks, code_length, 0))
-        connection.execute("UPDATE about SET (count, last_row) = (SELECT count(*), coalesce(max(row), 0) FROM items)")
-        connection.execute("COMMIT")
-        try:
-            connection.execute(SCHEMA["item_ids"])
-        except sqlite3.IntegrityError as error:
-            (twice,) = connection.execute("SELECT id FROM items GROUP BY id HAVING count(*) > 1").fetchone()
-            raise ValueError(f"The id {text(twice)!r} is given twice. Every item needs an id of its own.") from error
-        connection.execute("PRAGMA journal_mode=WAL")
+def insert(connection: sqlite3.Connection, blocks: Iterable[Block], code_length: int, root: str) -> int:
+    """Insert items in a writing transaction, and return how many.
+
+    Raises:
+        ValueError: codes of another length, or an id that exists already.
+    """
+    before, item_id = last_row(connection), ""
+
+    def rows() -> Iterator[tuple[bytes, bytes, str]]:
+        nonlocal item_id
+        for block in blocks:
+            block.check_length(code_length)
+            for item_id, code, metadata in zip(block.ids, block.codes, block.metadata, strict=True):
+                yield as_bytes(item_id), code.tobytes(), json.dumps(metadata, allow_nan=False)
+
+    try:
+        connection.executemany("INSERT INTO items (id, code, metadata) VALUES (?, ?, ?)", rows())
+    except sqlite3.IntegrityError as error:
+        (row,) = connection.execute("SELECT row FROM items WHERE id = ?", (as_bytes(item_id),)).fetchone()
+        twice = "is given twice. Every item needs an id of its own."
+        there = "is in the index already. Remove it first to replace it."
+        raise ValueError(f"The id {item_id!r} {twice if row > before else there}") from error
+    count = last_row(connection) - before
+    roots = json.loads(about(connection).roots)
+    changed = json.dumps(roots if not root or root in roots else [*roots, root])
+    connection.execute("UPDATE about SET version = version + 1, count = count + ?, roots = ?", (count, changed))
+    return count
 
 
-def rows_of(blocks: Iterable[Block], code_length: int, last_row: int) -> Iterator[Row]:
-    """Yield the rows to insert after `last_row`."""
-    for block in blocks:
-        if 8 * block.codes.shape[1] != code_length:
-            raise ValueError(
-                f"An index of {code_length} bits takes no codes of {8 * block.codes.shape[1]}. Encode the images with "
-                "the model of the index."
-            )
-        for item_id, metadata, code in zip(block.ids, block.metadata, block.codes, strict=True):
-            last_row += 1
-            # File names that are no valid Unicode are kept too. ASCII holds any string of JSON.
-            values = last_row, as_bytes(item_id), json.dumps(metadata, separators=(",", ":")), code.tobytes()
-            yield Row(*values, _checksum(*values))
+def delete(connection: sqlite3.Connection, ids: list[str]) -> None:
+    """Delete items in a writing transaction.
+
+    Raises:
+        ValueError: an id is not in the index.
+    """
+    rows = [connection.execute("SELECT row FROM items WHERE id = ?", (as_bytes(x),)).fetchone() for x in ids]
+    missing = [item_id for item_id, row in zip(ids, rows, strict=True) if row is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(ids)} ids are not in the index, the first {missing[0]!r}. Nothing was removed."
+        )
+    connection.executemany("DELETE FROM items WHERE row = ?", rows)
+    connection.executemany("INSERT INTO removed VALUES (?)", rows)
+    connection.execute("UPDATE about SET version = version + 1, count = count - ?", (len(ids),))
 
 
-def as_bytes(item_id: str) -> bytes:
-    """Return an id as it is stored."""
-    return item_id.encode("utf-8", "surrogatepass")
-
-
-def text(item_id: bytes) -> str:
-    """Return a stored id as a string."""
-    return item_id.decode("utf-8", "surrogatepass")
-
-
-def _checksum(row: int, item_id: bytes, metadata: str, code: bytes) -> int:
-    return zlib.crc32(code, zlib.crc32(metadata.encode(), zlib.crc32(item_id, row & 0xFFFFFFFF)))
-
-
-def checked(rows: Iterable[tuple]) -> Iterator[Row]:
-    """Yield rows that are as they were written; raise `IndexDamagedError` at another one."""
-    for values in rows:
-        row = Row(*values)
-        try:
-            whole = _checksum(*row[:-1]) == row.checksum
-        except (TypeError, AttributeError):
-            whole = False
-        if not whole:
-            raise IndexDamagedError(f"Row {row.row} of {NAME} has been changed since it was written. {REMEDY}")
-        yield row
+def last_row(connection: sqlite3.Connection) -> int:
+    """Return the largest row that an item has ever had."""
+    return connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'items'").fetchone()[0]
 
 
 def read_codes(connection: sqlite3.Connection, code_length: int, after: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Read the rows after one: their numbers, int64 (n,), and codes, uint8 (n, K / 8)."""
-    cursor = connection.execute("SELECT * FROM items WHERE row > ? ORDER BY row", (after,))
-    numbers, codes = [], bytearray()
-    for found in iter(lambda: cursor.fetchmany(FETCH), []):
-        rows = list(checked(found))
-        numbers.append(np.array([row.row for row in rows], np.int64))
-        codes += b"".join(row.code for row in rows)
-    array = np.frombuffer(bytes(codes), np.uint8).reshape(-1, code_length // 8)
-    return np.concatenate([np.empty(0, np.int64), *numbers]), array
+    rows, codes = bytearray(), bytearray()
+    cursor = connection.execute("SELECT row, code FROM items WHERE row > ? ORDER BY row", (after,))
+    while found := cursor.fetchmany(1 << 14):
+        rows += np.array([row for row, _ in found], np.int64).tobytes()
+        codes += b"".join(code for _, code in found)
+    if len(codes) != len(rows) // 8 * (code_length // 8):
+        raise IndexDamagedError(f"{NAME} has codes that are not of {code_length} bits. {REMEDY}")
+    return np.frombuffer(rows, np.int64), np.frombuffer(codes, np.uint8).reshape(-1, code_length // 8)
+
+
+def as_bytes(item_id: str) -> bytes:
+    """Return an id as it is stored: file names may be no valid Unicode."""
+    return item_id.encode("utf-8", "surrogatepass")

@@ -6,18 +6,16 @@ import json
 import logging
 import os
 import sqlite3
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from export.search import cache, database, kinds
-from export.search.items import Block, Hit, IndexDamagedError, check_distance, check_queries
+from export.search.items import Block, Hit, IndexDamagedError, check_queries, find_within
 from export.search.kinds import Kind
-from export.search.snapshot import Snapshot, caught_up, open_snapshot
-from saat_tf.durable import sync
+from saat_tf.files import atomic
 
 LOG = logging.getLogger(__name__)
 QUERY_BLOCK = 256
@@ -43,7 +41,7 @@ class FaissIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
+        self._snapshot: cache.Snapshot | None = None
         self._connection = database.connect(self.folder)
         try:
             with self._reading():
@@ -85,18 +83,16 @@ class FaissIndex:
         if code_length <= 0 or code_length % 8:
             raise ValueError(f"`code_length` must be a positive multiple of 8. Received: {code_length}.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".writing-{folder.name}-", dir=folder.parent) as temporary:
-            whole = Path(temporary) / folder.name
+        about = (code_length, probe_codes, json.dumps(dataclasses.asdict(kind or Kind())), "[]", 0, 0, 0, 0, "")
+        with atomic(folder) as whole, database.explained(folder):
             whole.mkdir()
-            path, text = whole / database.NAME, json.dumps(dataclasses.asdict(kind or Kind()))
-            with database.explained(folder):
-                database.create(path, code_length, probe_codes, text, root, blocks)
-            with contextlib.closing(database.connect(whole, write=True)) as connection:
-                _build_cache(whole, connection)
-            sync(path)
-            sync(whole)
-            os.rename(whole, folder)
-            sync(folder.parent)
+            with contextlib.closing(database.connect(whole, "rwc")) as connection:
+                connection.execute("BEGIN")
+                connection.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", about)
+                database.insert(connection, blocks, code_length, root)
+                connection.execute("COMMIT")
+                cache.build(whole, connection)
+                connection.execute("PRAGMA journal_mode=WAL")
         return cls(folder)
 
     def close(self) -> None:
@@ -134,7 +130,6 @@ class FaissIndex:
 
         Raises:
             ValueError: codes of another length.
-            IndexDamagedError: an item is not as it was written.
         """
         top_k, hits = check_queries(codes, top_k, self.code_length), []
         with self._reading() as snapshot:
@@ -155,13 +150,8 @@ class FaissIndex:
 
         Raises:
             ValueError: codes of another length.
-            IndexDamagedError: an item is not as it was written.
         """
-        check_queries(codes, 1, self.code_length)
-        max_distance = check_distance(max_distance)
-        with self._reading() as snapshot:
-            found = snapshot.within(np.ascontiguousarray(codes), max_distance)
-            return [self._hits([distances], [rows])[0] for distances, rows in found]
+        return find_within(self.search, codes, max_distance)
 
     def codes(self) -> np.ndarray:
         """Read all codes in order: uint8 (N, K / 8)."""
@@ -169,14 +159,24 @@ class FaissIndex:
             return database.read_codes(self._connection, self.code_length)[1]
 
     def check(self) -> None:
-        """Raise `IndexDamagedError` unless every page and row of the database is as it was written; reads all of it."""
+        """Read all of the database.
+
+        Raises:
+            IndexDamagedError: its pages, its index of ids, a code, metadata or the number of items are not as written.
+        """
         with self._reading() as snapshot:
-            for (fault,) in self._connection.execute("PRAGMA integrity_check(1)"):
-                if fault != "ok":
-                    raise IndexDamagedError(f"{self.folder / database.NAME} is damaged ({fault}). {database.REMEDY}")
-            rows, _ = database.read_codes(self._connection, self.code_length)
-            if len(rows) != sum(map(len, snapshot.parts)):
-                raise IndexDamagedError(f"{self.folder}: the number of rows is wrong. {database.REMEDY}")
+            wrong = (
+                "SELECT 'row ' || row FROM items "
+                "WHERE NOT json_valid(metadata) OR typeof(code) != 'blob' OR length(code) != ? LIMIT 1"
+            )
+            found = [*self._connection.execute("PRAGMA integrity_check(1)")]
+            found += self._connection.execute(wrong, (self.code_length // 8,))
+            faults = [fault for (fault,) in found if fault != "ok"]
+            rows, _ = database.read_codes(self._connection, self.code_length) if not faults else ([], [])
+            known = np.concatenate([np.setdiff1d(snapshot.rows[:-1], snapshot.removed), snapshot.beside_rows[:-1]])
+            if faults or not np.array_equal(rows, known):
+                fault = faults[0] if faults else "other rows than the cache says"
+                raise IndexDamagedError(f"{self.folder / database.NAME} is damaged ({fault}). {database.REMEDY}")
 
     def add(self, blocks: Iterable[Block], *, root: str = "") -> int:
         """Add items and return how many: all of them, or none when it fails. When it returns they are on the disk.
@@ -189,33 +189,8 @@ class FaissIndex:
             ValueError: codes of another length, or an id that is there already.
             BlockingIOError: another process writes.
         """
-        with self._writing() as (connection, about):
-            last = database.Row(about.last_row, b"", "", b"", 0)
-
-            def rows() -> Iterator[database.Row]:
-                nonlocal last
-                for row in database.rows_of(blocks, self.code_length, about.last_row):
-                    last = row
-                    yield row
-
-            try:
-                connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?)", rows())
-            except sqlite3.IntegrityError as error:
-                twice, item_id = connection.execute("SELECT row, id FROM items WHERE id = ?", (last.id,)).fetchone()
-                if twice > about.last_row:
-                    message = "is given twice. Every item needs an id of its own."
-                else:
-                    message = "is in the index already. Remove it first to replace it."
-                raise ValueError(f"The id {database.text(item_id)!r} {message}") from error
-            count = last.row - about.last_row
-            roots = json.loads(about.roots)
-            changed = json.dumps(roots if not root or root in roots else [*roots, root])
-            if count:
-                values = (count, last.row, changed)
-                connection.execute(
-                    "UPDATE about SET version = version + 1, count = count + ?, last_row = ?, roots = ?", values
-                )
-        return count
+        with self._writing() as connection:
+            return database.insert(connection, blocks, self.code_length, root)
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove items and return how many: all of them, or none when it fails. When it returns they are gone.
@@ -225,81 +200,53 @@ class FaissIndex:
             BlockingIOError: another process writes.
         """
         ids = list(dict.fromkeys(ids))
-        with self._writing() as (connection, about):
-            select = "SELECT row FROM items WHERE id = ?"
-            rows = [connection.execute(select, (database.as_bytes(item_id),)).fetchone() for item_id in ids]
-            missing = [item_id for item_id, row in zip(ids, rows, strict=True) if row is None]
-            if missing:
-                raise ValueError(
-                    f"{len(missing)} of {len(ids)} ids are not in the index, the first {missing[0]!r}. Nothing was "
-                    "removed."
-                )
-            connection.executemany("DELETE FROM items WHERE row = ?", rows)
-            marked = ((*row, about.version + 1) for row in rows)
-            connection.executemany("INSERT INTO removed VALUES (?, ?)", marked)
-            if ids:
-                connection.execute("UPDATE about SET version = version + 1, count = count - ?", (len(ids),))
+        with self._writing() as connection:
+            database.delete(connection, ids)
         return len(ids)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Snapshot]:
+    def _reading(self) -> Iterator[cache.Snapshot]:
         """Read one version: database, cache and the changes beside it."""
         with self._lock, database.explained(self.folder):
-            repaired = False
-            while True:
+            for _ in range(3):
                 with database.transaction(self._connection) as about:
-                    if self._snapshot is None or self._snapshot.digest != about.cache_digest:
-                        self._snapshot = open_snapshot(self.folder, about)
+                    self._snapshot = cache.read(self.folder, self._connection, about, self._snapshot)
                     if self._snapshot is not None:
-                        self._snapshot = caught_up(self._snapshot, self._connection, about)
                         yield self._snapshot
                         return
                 # A writer may have replaced the cache since the transaction began; else it is gone or damaged.
                 if database.about(self._connection).cache_digest == about.cache_digest:
-                    if repaired:
-                        raise IndexDamagedError(f"{self.folder}: the cache cannot be read. {database.REMEDY}")
                     LOG.warning("%s: the cache is gone or damaged, and is built anew.", self.folder)
-                    with contextlib.closing(database.connect(self.folder, write=True)) as connection:
-                        _build_cache(self.folder, connection)
-                    repaired = True
+                    with contextlib.closing(database.connect(self.folder, "rw")) as connection:
+                        cache.build(self.folder, connection)
+            raise IndexDamagedError(f"{self.folder}: the cache cannot be read. {database.REMEDY}")
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[sqlite3.Connection, database.About]]:
+    def _writing(self) -> Iterator[sqlite3.Connection]:
         """Be the only writer, in one transaction; build the cache anew when too much lies beside it."""
-        with database.explained(self.folder):
-            with contextlib.closing(database.connect(self.folder, write=True)) as connection:
-                with database.transaction(connection, "BEGIN IMMEDIATE") as about:
-                    yield connection, about
-                try:
-                    with self._reading() as snapshot:
-                        changes, count = snapshot.changes, sum(map(len, snapshot.parts))
-                    if changes > max(CHANGES, CHANGED_SHARE * count):
-                        _build_cache(self.folder, connection)
-                except (OSError, RuntimeError) as error:  # the change is committed, and searched beside the old cache
-                    LOG.warning("%s: the cache was not built anew (%s).", self.folder, error)
-                connection.execute("PRAGMA busy_timeout=0")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that items.db is whole; readers may delay it
+        with database.explained(self.folder), contextlib.closing(database.connect(self.folder, "rw")) as connection:
+            with database.transaction(connection, "BEGIN IMMEDIATE"):
+                yield connection
+            try:
+                about = database.about(connection)
+                (removed,) = connection.execute("SELECT count(*) FROM removed").fetchone()
+                changes = removed + database.last_row(connection) - about.cache_last_row
+                if changes > max(CHANGES, CHANGED_SHARE * about.count):
+                    cache.build(self.folder, connection)
+            except (OSError, RuntimeError, sqlite3.OperationalError) as error:  # the change itself is committed
+                LOG.warning("%s: the cache was not built anew (%s).", self.folder, error)
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that items.db is whole; readers may delay it
 
-    def _hits(self, distances: Sequence, rows: Sequence) -> list[list[Hit]]:
-        wanted = json.dumps(sorted({int(row) for line in rows for row in line if row >= 0}))
-        select = "SELECT * FROM items WHERE row IN (SELECT value FROM json_each(?))"
-        items = {item.row: item for item in database.checked(self._connection.execute(select, (wanted,)))}
-        try:
-            return [
-                [
-                    Hit(database.text(items[row].id), distance, json.loads(items[row].metadata))
-                    for distance, row in zip(np.asarray(near).tolist(), np.asarray(line).tolist(), strict=True)
-                    if row >= 0
-                ]
-                for near, line in zip(distances, rows, strict=True)
-            ]
-        except KeyError as error:
-            raise IndexDamagedError(f"{self.folder}: row {error} is gone. {database.REMEDY}") from error
+    def _hits(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Hit]]:
+        wanted = json.dumps(np.unique(rows).tolist())
+        select = "SELECT row, id, metadata FROM items WHERE row IN (SELECT value FROM json_each(?))"
+        items = {row: rest for row, *rest in self._connection.execute(select, (wanted,))}
+        return [
+            [_hit(*items[row], distance) for distance, row in zip(near, line, strict=True) if row >= 0]
+            for near, line in zip(distances.tolist(), rows.tolist(), strict=True)
+        ]
 
 
-def _build_cache(folder: Path, connection: sqlite3.Connection) -> None:
-    with database.explained(folder):
-        with database.transaction(connection, "BEGIN IMMEDIATE"):
-            cache.build(folder, connection)
-        with database.transaction(connection, "BEGIN IMMEDIATE") as about:
-            cache.clean(folder, about.cache_version)
+def _hit(item_id: bytes, metadata: str, distance: int) -> Hit:
+    return Hit(item_id.decode("utf-8", "surrogatepass"), distance, json.loads(metadata))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +40,14 @@ class Block:
         for item_id in self.ids:
             if not isinstance(item_id, str) or not item_id:
                 raise ValueError(f"An id must be a string that is not empty. Received: {item_id!r}.")
+
+    def check_length(self, code_length: int) -> None:
+        """Raise `ValueError` unless the codes have the length of the index."""
+        if 8 * self.codes.shape[1] != code_length:
+            raise ValueError(
+                f"An index of {code_length} bits takes no codes of {8 * self.codes.shape[1]}. Encode the images with "
+                "the model of the index."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +105,30 @@ def check_queries(codes: np.ndarray, top_k: int, code_length: int) -> int:
     return _whole_number("top_k", top_k, 1)
 
 
-def check_distance(max_distance: int) -> int:
-    """Return a distance as an int; raise `ValueError` unless it is a whole number of at least 0."""
-    return _whole_number("max_distance", max_distance, 0)
+def find_within(
+    search: Callable[[np.ndarray, int], list[list[Hit]]], codes: np.ndarray, max_distance: int, limit: int = 2**31 - 1
+) -> list[list[Hit]]:
+    """Return all items of each query within a distance: ask for ever more of the nearest until one is too far.
+
+    Args:
+        search: of an index.
+        codes: uint8 (Q, K / 8), packed.
+        max_distance: in bits, at least 0; itself included.
+        limit: how many items `search` finds at most.
+
+    Raises:
+        ValueError: a wrong distance, or more than `limit` items are that near.
+    """
+    max_distance = _whole_number("max_distance", max_distance, 0)
+    top_k, pending, found = min(100, limit), range(len(codes)), {}
+    while True:
+        found |= zip(pending, search(codes[list(pending)], top_k), strict=True)
+        pending = [i for i in pending if len(found[i]) == top_k and found[i][-1].distance <= max_distance]
+        if not pending:
+            return [[hit for hit in found[i] if hit.distance <= max_distance] for i in range(len(codes))]
+        if top_k == limit:
+            raise ValueError(f"More than {limit} items are that near, and no more are found. Ask for less.")
+        top_k = min(4 * top_k, limit)
 
 
 def _whole_number(name: str, value: int, least: int) -> int:

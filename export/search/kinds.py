@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -70,18 +69,6 @@ def flat(codes: np.ndarray) -> faiss.IndexBinaryFlat:
 def decoded(text: str) -> Kind:
     """Read a kind from the JSON that an index stores."""
     return Kind(**json.loads(text))
-
-
-def write(index: faiss.IndexBinary, path: Path) -> None:
-    """Write an index in FAISS' own format."""
-    faiss.write_index_binary(index, str(path))
-
-
-def read(kind: Kind, path: Path) -> faiss.IndexBinary:
-    """Map an index file into memory: what no query needs is never read, and processes share what is."""
-    index = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
-    set_effort(index, kind)
-    return index
 
 
 def set_effort(index: faiss.IndexBinary, kind: Kind) -> None:

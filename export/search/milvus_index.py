@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.search.items import Block, Hit, check_distance, check_queries
+from export.search.items import Block, Hit, check_queries, find_within
 
 # What Milvus takes and gives at a time stays far below the 64 MB of a message.
 ROWS = 1000
@@ -128,11 +128,7 @@ class MilvusIndex:
         """
         added = 0
         for block in itertools.chain.from_iterable(map(_parts, blocks)):
-            if 8 * block.codes.shape[1] != self.code_length:
-                raise ValueError(
-                    f"An index of {self.code_length} bits takes no codes of {8 * block.codes.shape[1]}. Encode the "
-                    "images with the model of the index."
-                )
+            block.check_length(self.code_length)
             for item_id, metadata in zip(block.ids, block.metadata, strict=True):
                 _check_text(item_id, metadata)
             keys = [_key(item_id) for item_id in block.ids]
@@ -204,15 +200,7 @@ class MilvusIndex:
             ValueError: codes of another length, or more items than Milvus finds at a time.
             RuntimeError: Milvus reports an error.
         """
-        max_distance, top_k = check_distance(max_distance), 100
-        while True:
-            found = self.search(codes, top_k)
-            full = [hits for hits in found if len(hits) == top_k and hits[-1].distance <= max_distance]
-            if not full:
-                return [[hit for hit in hits if hit.distance <= max_distance] for hits in found]
-            if top_k == MAX_TOP_K:
-                raise ValueError(f"More than {MAX_TOP_K} items are that near, and Milvus finds no more. Ask for less.")
-            top_k = min(4 * top_k, MAX_TOP_K)
+        return find_within(self.search, codes, max_distance, MAX_TOP_K)
 
     def close(self) -> None:
         """Let go of the connection; Milvus Lite lets one process at a time hold a file."""

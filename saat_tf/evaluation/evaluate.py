@@ -10,10 +10,14 @@ from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.evaluation.attack_runner import RunAttack, attack_runner
+from saat_tf.labels import check_labels
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
+
+# Rows of a bank that are set at a time: an update takes memory of rows times labels times the most labels of an item.
+BANK_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,7 @@ def evaluate(
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
+    jit_compile: bool = False,
     track: Track = silent,
 ) -> RetrievalReport:
     """Rank the database for the queries, for their adversarial images, and for the attack's ideal codes.
@@ -91,6 +96,7 @@ def evaluate(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to keep in the report.
+        jit_compile: whether XLA compiles the attack; see `attack_runner`.
         track: shows progress.
 
     Returns:
@@ -101,14 +107,16 @@ def evaluate(
     """
     encoded = encode_data(encoder, data, batch_size, track)
     known = knowledge(encoded, data)
+    attack = build_attack(known)
     attacked = attack_split(
         encoder,
         data.test,
-        build_attack(known),
+        attack,
         data.test.labels,
         batch_size=batch_size,
         seed=seed,
         keep_images=keep_images,
+        run_attack=attack_runner(attack, encoder, jit_compile=jit_compile),
         track=track,
     )
     mainstay = DMFL(known.train)(tf.convert_to_tensor(data.test.labels))
@@ -157,9 +165,10 @@ def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
 
 def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
     """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
-    codes = unpack_codes(packed_codes)
-    bank = CodeBank.from_labels(labels, codes.shape[1])
-    bank.update(tf.range(len(codes)), codes)
+    bank = CodeBank.from_labels(labels, 8 * packed_codes.shape[1])
+    for first in range(0, len(packed_codes), BANK_BLOCK):
+        codes = unpack_codes(packed_codes[first : first + BANK_BLOCK])
+        bank.update(tf.range(first, first + len(codes)), codes)
     return bank
 
 
@@ -189,8 +198,9 @@ def attack_split(
         track: shows progress.
 
     Raises:
-        ValueError: the attack left its threat model, or a target shares a label with its image.
+        ValueError: labels are not 0/1, the attack left its threat model, or a target shares a label with its image.
     """
+    check_labels(labels)
     if attack.targeted:
         check_target_labels(split.labels, labels)
 

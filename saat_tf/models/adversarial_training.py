@@ -13,6 +13,7 @@ from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.inner import InnerAttack, InnerStep, Steps
 from saat_tf.models.refinements import Refinements
 from saat_tf.models.training_model import TrainingModel
+from saat_tf.replicas import refuse_several
 from saat_tf.threat_model import ThreatModel
 
 NONE = Refinements()
@@ -111,8 +112,8 @@ class AdversarialTraining(TrainingModel):
         return relaxed_codes, adversarial_codes
 
     def step_seed(self) -> tf.Tensor:
-        """Return the seed of everything random in this step: int32 (2,)."""
-        return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        """Return the seed of everything random in this step: int64 (2,)."""
+        return tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return what the defence asks of h', float (B, K), before its weight: a scalar."""
@@ -143,6 +144,7 @@ class AdversarialTraining(TrainingModel):
         if not gamma:
             yield
             return
+        refuse_several("`weight_perturbation`", "Leave it out, or train on one device.")
         kernels = [variable for variable in self.encoder.trainable_variables if len(variable.shape) > 1]
         state = self.encoder.non_trainable_variables
         before, state_before = _values(kernels), _values(state)

@@ -5,7 +5,11 @@ import math
 import keras
 import tensorflow as tf
 
+from saat_tf.images import shaped_images
+from saat_tf.jit import StepModel
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.random_numbers import normal
+from saat_tf.replicas import refuse_several
 
 COMPRESSOR_CHANNELS = (16, 32, 64, 128, 256, 128, 64, 32, 12)
 RECONSTRUCTOR_CHANNELS = (32, 64, 128, 256, 128, 64, 32, 16, 3)
@@ -14,7 +18,7 @@ CODE_WEIGHT = 1e-4
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class Purifier(keras.Model):
+class Purifier(StepModel):
     """Compress each pixel to 12 bits and draw the image anew from them: x -> c = 1[z(x) > 0] -> r(c).
 
     z and r are nine convolutions each, 3 x 3, with ELU between. It is trained on clean images, with noise that forces
@@ -70,11 +74,12 @@ class Purifier(keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
+        refuse_several("`Purifier`", "Train it on one device.")
         images, _, _ = data
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         with tf.GradientTape() as tape:
             logits = self.compressor(images)
-            noise = tf.random.stateless_normal(tf.shape(logits), seed, stddev=self.noise_std)
+            noise = normal(tf.shape(logits), seed, self.noise_std)
             codes = tf.sigmoid(logits - noise)
             error = tf.reduce_mean(tf.square(self.reconstructor(codes) - images))
             loss = error + CODE_WEIGHT * tf.reduce_mean(tf.square(codes))
@@ -133,7 +138,8 @@ class PurifiedModel(HashingModel):
         return model
 
     def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        return super()._features(self.purifier(images), training)
+        images = shaped_images(images, self.image_size)
+        return super()._features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -5,14 +5,16 @@ import itertools
 import keras
 import tensorflow as tf
 
+from saat_tf.jit import StepModel
+from saat_tf.labels import check_labels, checked_batches, label_errors
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.replicas import distribute, finite_in_all_or_none, share, step_over_workers
+from saat_tf.replicas import distribute, finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
-class TrainingModel(keras.Model):
-    """Base of `HashingTraining` and `SAAT`; a subclass adds `train_step` and names its losses in `LOSSES`.
+class TrainingModel(StepModel):
+    """Base of `HashingTraining` and `SAAT`; a subclass adds `learn_batch` and names its losses in `LOSSES`.
 
     Args:
         encoder: the model to train.
@@ -41,7 +43,8 @@ class TrainingModel(keras.Model):
     def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
         """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
 
-        Keras does that by the policy of the model, which here is that of the encoder's backbone alone.
+        Keras does that by the policy of the model, which here is that of the encoder's backbone alone. The options are
+        those of `saat_tf.jit.StepModel.compile`.
         """
         super().compile(optimizer=optimizer, **options)
         is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -57,13 +60,35 @@ class TrainingModel(keras.Model):
         """Return the encoder's relaxed codes (B, K)."""
         return self.encoder(images, training=training)
 
+    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+        """Fit as Keras does, on batches of (images, labels, index).
+
+        Raises:
+            ValueError: labels of a batch are not 0 and 1, before its step.
+        """
+        if y is not None:
+            check_labels(y)
+        with label_errors():
+            return super().fit(checked_batches(x), y, **options)
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
+        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,)), and return the losses' means."""
+        images, labels, index = data
+        with whole_batch(index):
+            return self.learn_batch(images, labels, index)
+
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on a batch, or a replica's part of it, as `train_step` says."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `learn_batch`.")
+
     def fill_bank(self, dataset: tf.data.Dataset) -> None:
         """Set the bank to the encoder's codes, in inference mode, of a data set of (images, labels, index)."""
         strategy = self.distribute_strategy
         num_batches = int(dataset.cardinality())
 
         def fill(images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> None:
-            self.code_bank.update(index, self.encoder(images, alpha=self.hashing_loss.alpha(), training=False))
+            with whole_batch(index):
+                self.code_bank.update(index, self.encoder(images, alpha=self.hashing_loss.alpha(), training=False))
 
         step = tf.function(lambda *batch: strategy.run(fill, batch), reduce_retracing=True)
         for batch in itertools.islice(distribute(dataset, strategy), num_batches):

@@ -1,5 +1,6 @@
 """A run from recipe to card: hashing pre-training, a defence, evaluation of both models, a folder that holds all."""
 
+import contextlib
 import math
 import os
 import sys
@@ -12,6 +13,7 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.backbones import backbone_spec
 from saat_tf.codes import BITS_PER_BYTE
+from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
 from saat_tf.data import RetrievalData, write_image_lists
 from saat_tf.evaluation import (
     attacked_queries,
@@ -23,26 +25,28 @@ from saat_tf.evaluation import (
     results,
     versions,
 )
-from saat_tf.files import write_json, write_whole
+from saat_tf.files import lock_folder, write_json, write_text, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices, track
 from trainers.distributed.cluster import Cluster, find_cluster
 from trainers.distributed.coordination import Workers, leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
 from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import identity, options
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
+from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
-from trainers.runs.resume import check_phase, enter, identity, lock, options
+from trainers.runs.data_checks import check_data
+from trainers.runs.resume import check_phase, enter
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
 from trainers.runs.worker_run import run_worker
 
-FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SHOWN_QUERIES = 3
 AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
 ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
@@ -80,15 +84,15 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
         load: reads and checks the data.
     """
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_recipe(recipe)
         cluster = find_cluster(os.environ)
         run_dir = rendezvous(cluster, options(recipe), lambda: enter(recipe, name), recipe.worker_timeout)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     try:
-        code = 0 if run_dir is None else start(recipe, load, run_dir, cluster)
+        with contextlib.ExitStack() as locks:
+            code = 0 if run_dir is None else start(recipe, load, run_dir, cluster, locks)
     except tf.errors.OpError as error:
         gone = lost_worker(error, cluster)
         if gone is None:
@@ -103,14 +107,22 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
     return code
 
 
-def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, cluster: Cluster | None) -> int:
-    """Do the run in its folder, alone or as one of the workers of a cluster; return the exit code."""
-    go_on = f"the same command with --resume --run-dir {run_dir}"
-    try:
+def start(
+    recipe: Recipe,
+    load: Callable[[], RetrievalData],
+    run_dir: Path,
+    cluster: Cluster | None,
+    locks: contextlib.ExitStack,
+) -> int:
+    """Do the run in its folder, whose lock `locks` keeps, alone or as a worker of a cluster; return the exit code."""
+    remedy = f"the same command with --resume --run-dir {run_dir}"
+    with ExitCode() as outcome:
         strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
         check_replicas(recipe, strategy)
+        say_devices()
         keras.utils.set_random_seed(recipe.seed)
         data = load()
+        check_data(data)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
         with strategy.scope():
             encoder = build_encoder(recipe)
@@ -119,27 +131,26 @@ def start(recipe: Recipe, load: Callable[[], RetrievalData], run_dir: Path, clus
         workers.check_same(identity(data)["data"])
         if workers.is_chief:
             run_dir.mkdir(parents=True, exist_ok=recipe.resume)
-            lock(run_dir)
+            locks.enter_context(lock_folder(run_dir))
             run_folder = RunFolder(run_dir, identity(data))
             check_phase(recipe, run_folder)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     try:
         if workers.is_chief:
             run(recipe, data, encoder, run_folder)
         else:
             run_worker(recipe, data, encoder)
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+        print(f"Interrupted. To resume: {remedy}", file=sys.stderr)
         return INTERRUPTED
     except (CatastrophicOverfittingError, NotFiniteError) as error:
         print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
         return FAILED
     except OSError as error:
         print(
-            f"error: {error}. The run cannot write on. Its last checkpoint is whole: make room or repair, then "
-            f"go on by {go_on}",
+            f"error: {error}. The run cannot write any more. Its last checkpoint is whole: make room or repair, "
+            f"then resume by {remedy}",
             file=sys.stderr,
         )
         return FAILED
@@ -193,7 +204,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         write_image_lists(data.lists, data.class_names, run_dir / "split", suffix=".txt.gz")
         if data.skipped:
             text = "".join(f"{image}\n" for image in data.skipped)
-            write_whole(run_dir / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+            write_text(run_dir / "skipped.txt", text)
             say(
                 f"{len(data.skipped)} lines were left out, since their images cannot be read: {run_dir / 'skipped.txt'}"
             )
@@ -215,7 +226,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)
         if is_over:
-            encoder.load_weights(run_dir / model_file)
+            load_weights(encoder, run_dir / model_file)
         else:
             train(recipe, data, encoder, hashing_loss, run_folder)
             write_whole(run_dir / model_file, encoder.save)
@@ -230,6 +241,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                     batch_size=EVALUATION_BATCH,
                     seed=recipe.seed,
                     keep_images=SHOWN_QUERIES,
+                    jit_compile=recipe.jit,
                     track=track,
                 )
             run_folder.save_report(phase, reports[defense])

@@ -24,6 +24,7 @@ from trainers.console.output import DEFENSES, FitProgress
 from trainers.distributed.coordination import Workers
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
 from trainers.recipes.recipe import FileRecipe, Recipe
+from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
 
 EVALUATION_BATCH = 128
@@ -57,8 +58,8 @@ def phases(recipe: Recipe, held_out: RetrievalData | None) -> Sequence[tuple[str
     """Return defence, name, function and model file of each phase of a run, in their order."""
     adversarial = functools.partial(train_adversarially, held_out=held_out)
     return (
-        ("none", "hashing", pretrain, "hashing.keras"),
-        (recipe.defense, recipe.defense, adversarial, "robust.keras"),
+        ("none", "hashing", pretrain, HASHING),
+        (recipe.defense, recipe.defense, adversarial, ROBUST),
     )
 
 
@@ -191,7 +192,7 @@ def _fit(
     """
     strategy = training.distribute_strategy
     with strategy.scope():
-        training.compile(optimizer=optimizer)
+        training.compile(optimizer=optimizer, jit_compile=recipe.jit)
         training.optimizer.build(training.trainable_variables)
     batches = training_epochs(
         data.train,

@@ -6,15 +6,19 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.cross_device_ops import CrossDeviceOps
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+# Graphs that run a few times are not worth being optimized.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 from saat_tf.data import array_split, draw_scenes, evaluation_batches, training_epochs  # noqa: E402
 from saat_tf.layers import CodeBank  # noqa: E402
 from saat_tf.losses import DPH, HashNet  # noqa: E402
 from saat_tf.models import SAAT, HashingModel, HashingTraining  # noqa: E402
 from saat_tf.replicas import distribute, finite_in_all_or_none  # noqa: E402
+from tests.saat_tf.models.small_batches import check_small_batches  # noqa: E402
 from trainers.distributed.strategy import synchronize_batch_norm  # noqa: E402
 
 BITS, BATCH, STEPS = 16, 8, 5
@@ -103,10 +107,41 @@ def one_overflow_skips_the_step_in_all(strategy):
     assert (variables[0].numpy() != before).all()
 
 
+def exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy):
+    """Check how often replicas exchange numbers: once a layer of batch norm and direction, and three times besides."""
+    exchanges = []
+    original = CrossDeviceOps.batch_reduce
+    CrossDeviceOps.batch_reduce = lambda self, *args, **kwargs: exchanges.append(1) or original(self, *args, **kwargs)
+    scenes = draw_scenes(8, image_size=16, seed=3)
+    batch = strategy.experimental_distribute_values_from_function(
+        lambda _: (scenes.images, scenes.labels.astype("float32"), np.arange(8))
+    )
+    # Six layers, forward and back: for the images, the adversarial images, and the inner step unless in inference. Few
+    # more: the gradients, and how many images there are.
+    found = {}
+    for inner_training in ("training", "inference"):
+        with strategy.scope():
+            encoder = HashingModel("small_cnn", BITS, 16)
+            bank = CodeBank.from_labels(scenes.labels, BITS)
+            training = SAAT(encoder, bank, DPH(), num_steps=1, inner_training=inner_training)
+            training.compile(keras.optimizers.SGD(0.05))
+            training.optimizer.build(training.trainable_variables)
+        synchronize_batch_norm(encoder)
+        exchanges.clear()
+        run = tf.function(lambda batch, training=training: strategy.run(training.train_step, (batch,)), autograph=False)
+        run.get_concrete_function(batch)
+        found[inner_training] = len(exchanges)
+    assert found["training"] - found["inference"] == 6 * 2, found
+    assert 6 * 2 * 2 <= found["inference"] <= 6 * 2 * 2 + 6, found
+    CrossDeviceOps.batch_reduce = original
+
+
 count = int(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 if count == 2:
+    exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy)
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
     one_overflow_skips_the_step_in_all(strategy)
 else:
     compare(hashing, 11, strategy)  # batches of 8 and 3, the latter smaller than the number of replicas
+check_small_batches(strategy)
