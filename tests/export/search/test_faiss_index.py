@@ -337,6 +337,19 @@ def test_approximate_kinds_find_the_share_that_they_say(tmp_path, kind, low, hig
     assert [hit.id for hit in FaissIndex(index.folder).search(queries[:1], 3)[0]] == nearest[2:]
 
 
+@pytest.mark.parametrize("kind", [Kind(name="ivf", nprobe=128), Kind(name="hnsw", ef_search=128)], ids=["ivf", "hnsw"])
+def test_approximate_kinds_return_more_within_a_distance_than_they_are_first_asked_for(tmp_path, kind):
+    codes = clustered(10_000)
+    ids = [str(i) for i in range(len(codes))]
+    index = FaissIndex.create(tmp_path / "index", [Block(codes, ids, [{}] * len(ids))], code_length=64, kind=kind)
+    distances = np.bitwise_count(codes ^ codes[0]).sum(axis=1)
+    near = {str(i) for i in np.flatnonzero(distances <= 16)}
+    assert len(near) > 150
+    found = index.search_within(codes[:1], 16)[0]
+    assert all(hit.distance == distances[int(hit.id)] for hit in found) and {hit.id for hit in found} <= near
+    assert len(found) == len(near) if kind.name == "ivf" else len(found) > 0.9 * len(near)
+
+
 def test_recall_counts_an_item_that_ties_with_the_last_one():
     exact = np.array([[0, 2, 2], [1, 1, 5]])
     assert recall(np.array([[0, 2, 3], [1, 5, 2**31 - 1]]), exact) == pytest.approx(4 / 6)
