@@ -137,7 +137,7 @@ def histories(folder: Path, operations: int, seed: int, kind: str, shares: dict[
                     file.write_bytes(b"damaged")
             index = FaissIndex(folder)
         elif what == "kill":
-            reported = killed(folder, added, removed, int(rng.integers(0, 1500)))
+            reported = killed(folder, added, removed, int(rng.integers(0, 400)))
             made = len(index) == len(after)
             counts["made before the kill"] += made
             counts["wrong"] += reported and not made

@@ -144,21 +144,25 @@ def in_other_process(code, *arguments, **options):
 
 ADD_ONE_BY_ONE = """
     index = FaissIndex(sys.argv[1])
-    for number in range(40, int(sys.argv[2])):
+    for number, _ in enumerate(sys.stdin, 40):
         index.add([block(number, number + 1)])
+        print("added", flush=True)
 """
 
 
-def test_readers_find_a_whole_generation_at_any_time(index):
-    queries, seen = codes_of([0, 1]), set()
-    with in_other_process(ADD_ONE_BY_ONE, index.folder, 52) as writer:
-        while writer.poll() is None:
-            reader = FaissIndex(index.folder)
-            one, other = ({hit.metadata["number"] for hit in hits} for hits in reader.search(queries, 100))
-            assert one == other == set(range(len(one)))  # a call answers from one version
-            assert len(one) <= len(reader)
-            seen.add(len(one))
-    assert writer.returncode == 0 and len(seen) > 1
+def test_readers_find_a_whole_version_at_any_time(index):
+    queries = codes_of([0, 1])
+    with in_other_process(ADD_ONE_BY_ONE, index.folder, stdin=subprocess.PIPE) as writer:
+        for count in range(40, 52):
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
+            for _ in range(3):  # while the other adds
+                one, other = ({hit.metadata["number"] for hit in hits} for hits in index.search(queries, 100))
+                assert one == other == set(range(len(one))) and len(one) in (count, count + 1)
+            assert writer.stdout.readline() == b"added\n"
+            assert len(index) == count + 1
+        writer.stdin.close()
+    assert writer.returncode == 0
     assert_holds(FaissIndex(index.folder), list(range(52)))
 
 
