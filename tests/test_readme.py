@@ -17,11 +17,11 @@ from export.saved_model import SavedModelExport
 from export.serving.__main__ import ServingExport
 from export.tflite import TFLiteExport
 from saat_tf.data import prepare, validate
-from trainers.coco import CocoRecipe
 from trainers.comdefend import ComDefendOptions
-from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.corel5k import Corel5kRecipe
+from trainers.recipes.published import CocoRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.sweep import read_command_line
 
 ROOT = Path(__file__).parents[1]

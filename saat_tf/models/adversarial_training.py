@@ -1,4 +1,4 @@
-"""What the adversarially trained models share: the inner attack, and refinements of the outer step."""
+"""Base of the adversarially trained models: the inner attack, and refinements of the outer step."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ INNER_TRAINING = ("training", "inference")
 
 
 class AdversarialTraining(TrainingModel):
-    """Base of `SAAT`, `CgAT` and `ATRDH`, whose `train_step` crafts adversarial images and learns from them.
+    """Base of `SAAT`, `CgAT` and `ATRDH`, whose `train_step` makes adversarial images and learns from them.
 
     Args:
         encoder: the model to train.
@@ -31,8 +31,8 @@ class AdversarialTraining(TrainingModel):
         step_size: step of the inner PGD in the same units.
         num_steps: steps of the inner PGD.
         inner: inner attack instead of PGD by `step_size` and `num_steps`: one of `saat_tf.models.inner`.
-        inner_training: "training" crafts x' with dropout and batch statistics as in a training step, like the
-            authors; "inference" crafts it against the model that will be attacked.
+        inner_training: "training" perturbs x' with dropout and batch statistics as in a training step, like the
+            authors; "inference" perturbs it against the model that will be attacked.
         refinements: what the step does beyond the paper; nothing by default.
         seed: seed of the random starts.
 
@@ -91,7 +91,7 @@ class AdversarialTraining(TrainingModel):
         return adversarial_images
 
     def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
-        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the crafted ones."""
+        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the perturbed ones."""
         if self.inner.uses_training_gradients:
             self.inner.update_from_training(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
         else:
@@ -116,7 +116,7 @@ class AdversarialTraining(TrainingModel):
         return tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return what the defence asks of h', float (B, K), before its weight: a scalar."""
+        """Return what the defense asks of h', float (B, K), before its weight: a scalar."""
         raise NotImplementedError(f"{type(self).__name__} must implement `adversarial_loss`.")
 
     def refinement_losses(

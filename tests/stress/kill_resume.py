@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 OPTIONS = {
-    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 4, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
+    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 2, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
     "num_steps": 1, "attack_steps": 1, "checkpoint_every": 2, "flip": True,
 }  # fmt: skip
 KILLED = -signal.SIGKILL
@@ -54,7 +54,9 @@ def train(
     run_dir: Path, struck_at: tuple[str, int] | None, by: int, notes: Path, environment: dict, options: dict
 ) -> None:
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
-    import trainers.scenes
+    import trainers.recipes.scenes
+    import trainers.runs.run
+    from tests.small_graphs import small_graphs
     from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
@@ -83,9 +85,9 @@ def train(
             file.write(hashlib.sha256(state).hexdigest() + "\n")
 
     Checkpointing._save = noted_save
-    recipe = trainers.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
-    with contextlib.redirect_stdout(io.StringIO()):
-        code = trainers.scenes.main(recipe, "scenes", lambda: trainers.scenes.load(recipe))
+    recipe = trainers.recipes.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
+    with contextlib.redirect_stdout(io.StringIO()), small_graphs():
+        code = trainers.runs.run.main(recipe, "scenes", lambda: trainers.recipes.scenes.load(recipe))
     (notes / "calls").write_text(json.dumps(calls))
     raise SystemExit(code)
 
@@ -96,7 +98,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["trainers.scenes"])
+        self.context.set_forkserver_preload(["trainers.recipes.scenes", "trainers.runs.run"])
 
     def run(
         self, name: str, struck_at: tuple[str, int] | None = None, by: int = signal.SIGKILL, **options: object

@@ -1,4 +1,4 @@
-"""What a run is made of; the command line is made from it."""
+"""Recipe dataclasses, from which the command line is made."""
 
 import dataclasses
 from pathlib import Path
@@ -18,9 +18,9 @@ class Recipe(DefenseOptions):
     run_dir: Path | None = None
     """Folder that the run makes and fills; it must not exist. Default: runs/<data set>-<bits>bits-<time>."""
     resume: bool = False
-    """Go on with the run in --run-dir where it was cut off, and begin it where there is none. Repeat its options."""
+    """Resume the run in --run-dir where it was interrupted, and begin it where there is none. Repeat its options."""
     allow_changes: bool = False
-    """Go on by --resume although options have changed."""
+    """Resume although options have changed."""
     devices: tuple[str, ...] = ()
     """Devices to train on, one replica on each, such as GPU:0 GPU:1, or CPU:0 CPU:1 for two halves of the CPU; they
     share each batch. Default: all GPUs, or the CPU where there is none."""
@@ -64,14 +64,14 @@ class Recipe(DefenseOptions):
     dch: Cauchy likelihood, among the images of a batch.
 
     Towards a code or a place for each class:
-    csq: cross-entropy to Hadamard centres;
+    csq: cross-entropy to Hadamard centers;
     dpn: hinge to balanced random codes;
     orthohash: softmax of cosines to random codes, after batch norm;
     greedyhash: linear classifier on the signed code."""
     pretrain_epochs: int = 100
     """Epochs of plain hashing training, which gives the undefended model."""
     epochs: int = 20
-    """Epochs of adversarial training, which go on from there."""
+    """Epochs of adversarial training, which start from there."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """sgd is the authors' (with momentum in pre-training alone, weight decay, learning rate cut to a tenth at set
     points); adam has a learning rate that falls along a cosine to zero."""
@@ -86,11 +86,11 @@ class Recipe(DefenseOptions):
     num_steps: int = 7
     """Steps of the attack inside training."""
     inner_training: Literal["training", "inference"] = "training"
-    """Whether training crafts its adversarial images with dropout and batch statistics (the authors) or without."""
+    """Whether training makes its adversarial images with dropout and batch statistics (the authors) or without."""
     adversarial_weight: float | None = None
     """Lambda, the weight of the adversarial term. Default: that of its authors, 1 for saat and cgat, 2 for atrdh."""
     quantization_weight: float | None = None
-    """Mu, the weight of the quantisation term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
+    """Mu, the weight of the quantization term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
     such term."""
     attack_steps: int = 100
     """Steps of the attack in evaluation, each of 1/255."""
@@ -105,7 +105,7 @@ class Recipe(DefenseOptions):
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do where, for two epochs, the watched images' robust MAP is below half of its best, or the attack flips
     twice the bits of before, and their clean MAP is no lower (catastrophic overfitting): stop with advice; rollback to
-    the most robust epoch's weights and go on with twice the passes of --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo:
+    the most robust epoch's weights, then twice the passes of --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo:
     four steps of half the radius; pgd: twice the --num-steps), three times at most; or ignore it."""
     profile: bool = False
     """Trace five steps of each phase for TensorBoard's profiler, into the run's logs."""
@@ -122,7 +122,7 @@ class FileRecipe(Recipe):
     num_labels: int | None = None
     """Keep the first so many label columns and the images that have one of them. Default: all."""
     crop_fraction: float = 0.875
-    """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
+    """Share of the shorter side that the center crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
     """Keep the training images in memory: decoded, or as files where they are cropped at random."""
     cache_dir: Path | None = None

@@ -13,12 +13,11 @@ import tyro
 from PIL import Image
 
 import trainers.runs.run
-from trainers.coco import HOW_TO_GET as HOW_TO_GET_COCO
-from trainers.coco import CocoRecipe
-from trainers.corel5k import HOW_TO_GET as HOW_TO_GET_COREL5K
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes.corel5k import HOW_TO_GET as HOW_TO_GET_COREL5K
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.file_data import load_files
-from trainers.scenes import ScenesRecipe, load
+from trainers.recipes.published import COCO, CocoRecipe
+from trainers.recipes.scenes import ScenesRecipe, load
 
 USAGE_ERROR = 2
 SMALL = {"backbone": "small_cnn", "image_size": 16, "bits": 16}
@@ -59,7 +58,7 @@ def run_corel5k(error_of, **options):
 
 def run_coco(error_of, **options):
     recipe = CocoRecipe(**{**SMALL, "run_dir": Path("made/run"), **options})
-    return error_of(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO))
+    return error_of(recipe, "coco", lambda: load_files(recipe, "coco", COCO.how_to_get))
 
 
 def picture(image_format):
@@ -302,7 +301,7 @@ def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
     began = []
     monkeypatch.setattr(trainers.runs.run, "run", lambda *arguments: began.append(arguments))
     recipe = CocoRecipe(**SMALL, data_dir=data_dir, run_dir=tmp_path / "run", limit_train=2)
-    assert trainers.runs.run.main(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO)) == 0
+    assert trainers.runs.run.main(recipe, "coco", lambda: load_files(recipe, "coco", COCO.how_to_get)) == 0
     ((_, data, encoder, run_folder),) = began
     assert [len(split) for split in (data.train, data.database, data.test)] == [2, 3, 2]
     assert list(data.class_names) == ["label 0", "label 1"]
@@ -344,6 +343,7 @@ def run_module(folder, module, *options):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_an_unknown_option(tmp_path):
     done = run_module(tmp_path, "trainers.scenes", "--no-such-option")
     assert done.returncode == USAGE_ERROR
@@ -351,6 +351,7 @@ def test_the_command_line_refuses_an_unknown_option(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_without_data_says_what_to_fetch(tmp_path):
     done = run_module(tmp_path, "trainers.coco")
     assert done.returncode == USAGE_ERROR
@@ -362,6 +363,7 @@ def test_the_command_line_without_data_says_what_to_fetch(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_explains_itself(tmp_path):
     done = run_module(tmp_path, "trainers.corel5k", "--help")
     assert done.returncode == 0, done.stderr
