@@ -132,8 +132,9 @@ class PurifiedModel(HashingModel):
             copy.set_weights(part.get_weights())
         return model
 
-    def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        return super()._features(self.purifier(images), training)
+    def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the features of the purified images: float32 (B, F)."""
+        return super().features(self.purifier(images), training)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,15 @@ from saat_tf.evaluation import versions
 from saat_tf.files import write_whole
 from trainers.console.output import say, warn
 from trainers.recipes.file_data import FileData
-from trainers.recipes.recipe import Recipe
+from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.state import RunFolder
 
 # Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
 # out.
-RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile")
+RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile", "export_only")
 
 
-def enter(recipe: Recipe, name: str) -> Path | None:
+def enter(recipe: RunOptions, name: str) -> Path | None:
     """Return the folder of the run, where it may begin or go on there; None where it is finished.
 
     Raises:
@@ -41,7 +41,7 @@ def enter(recipe: Recipe, name: str) -> Path | None:
     return run_dir
 
 
-def new_run_dir(recipe: Recipe, name: str) -> Path:
+def new_run_dir(recipe: RunOptions, name: str) -> Path:
     """Return where the run goes.
 
     Raises:
@@ -52,7 +52,7 @@ def new_run_dir(recipe: Recipe, name: str) -> Path:
         if recipe.run_dir is None:
             raise ValueError("--resume goes on with the run in --run-dir. Received: no --run-dir.")
         return recipe.run_dir
-    run_dir = recipe.run_dir or Path("runs") / f"{name}-{recipe.bits}bits-{time.strftime('%Y%m%d-%H%M%S')}"
+    run_dir = recipe.run_dir or Path("runs") / f"{recipe.folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if run_dir.exists():
         raise FileExistsError(
             f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or go on with it by --resume."
@@ -74,12 +74,12 @@ def lock(run_dir: Path) -> None:
         raise BlockingIOError(f"{run_dir}: another process works on this run. Wait for it, or end it.") from error
 
 
-def options(recipe: Recipe) -> dict:
+def options(recipe: RunOptions) -> dict:
     """Return the options of a run as JSON knows them."""
     return json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
 
 
-def check_options(recipe: Recipe, run_dir: Path) -> None:
+def check_options(recipe: RunOptions, run_dir: Path) -> None:
     """Check that a run that goes on has the options that it began with, and keep those where they may change.
 
     Raises:
@@ -105,16 +105,17 @@ def check_options(recipe: Recipe, run_dir: Path) -> None:
         warn(f"Options have changed: {'; '.join(changed)}. Those of before are in {before}.")
 
 
-def check_phase(recipe: Recipe, run_folder: RunFolder) -> None:
+def check_phase(phases: Sequence[str], run_folder: RunFolder) -> None:
     """Check that the recipe has the phase that the run is in.
 
     Raises:
         ValueError: it has another defence.
     """
-    if run_folder.position is not None and run_folder.position.phase not in ("hashing", recipe.defense):
+    position = run_folder.position
+    if position is not None and position.phase not in phases:
         raise ValueError(
-            f"{run_folder.run_dir} is in adversarial training by --defense {run_folder.position.phase}. Received: "
-            f"{recipe.defense}. Begin a new run for that."
+            f"{run_folder.run_dir} is in adversarial training by --defense {position.phase}. Received: "
+            f"{phases[-1]}. Begin a new run for that."
         )
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from saat_tf.data.decoding.gif import first_picture
-from saat_tf.data.list_format import DataError, ImageLists
+from saat_tf.data.list_format import DataError, File, ImageLists
 from saat_tf.progress import Track, silent
 
 # An image that decodes to more than this (600 MB as float32) is refused by its header.
@@ -158,13 +158,13 @@ def drop_images(lists: ImageLists, unreadable: Sequence[UnreadableImage]) -> Ima
     return ImageLists(**kept)
 
 
-def image_faults(paths: Sequence[Path], track: Track = silent) -> Generator[tuple[Path, str | None], None, None]:
+def image_faults(paths: Sequence[File], track: Track = silent) -> Generator[tuple[File, str | None], None, None]:
     """Decode image files, all cores at a time.
 
     Close it where it is left half-way; it then waits for the files in work.
 
     Args:
-        paths: the files.
+        paths: the files, each with `open` and `read_bytes`.
         track: shows progress.
 
     Yields:
@@ -177,16 +177,16 @@ def image_faults(paths: Sequence[Path], track: Track = silent) -> Generator[tupl
         pool.shutdown(cancel_futures=True)
 
 
-def _fault(path: Path) -> str | None:
+def _fault(file: File) -> str | None:
     """Say what is wrong with an image file, or None."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
         if width * height > MAX_PIXELS:
             return f"it has {width} x {height} pixels, at most {MAX_PIXELS:,} are read."
         if max(width, height) > MAX_ASPECT * min(width, height):
             return f"it has {width} x {height} pixels, sides of at most {MAX_ASPECT} : 1 are read."
-        _decode(tf.io.read_file(str(path)))
+        _decode(file.read_bytes())
     except UnidentifiedImageError:
         return f"it is none of {', '.join(FORMATS)}."
     except Exception as error:  # a damaged or hostile file makes decoders raise anything
