@@ -169,8 +169,8 @@ def _targets(
             axes = (2, 3, 1, 0)  # (O, I, H, W) -> (H, W, I, O)
         elif isinstance(layer, keras.layers.Dense):
             axes = (1, 0)  # (O, I) -> (I, O)
-        else:  # such as separable convolutions, which PyTorch has not: Keras' own names and layout
-            targets |= {f"{module}.{v.name}": (v, tuple(range(len(v.shape)))) for v in layer.weights}
+        else:  # such as separable convolutions, which PyTorch has not: Keras' layout, by place, since some lack names
+            targets |= {f"{module}.{i}": (v, tuple(range(len(v.shape)))) for i, v in enumerate(layer.weights)}
             continue
         targets[f"{module}.weight"] = (layer.kernel, axes)
         if layer.use_bias:

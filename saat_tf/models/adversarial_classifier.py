@@ -14,7 +14,8 @@ class AdversarialClassifier(Crafting):
     For each batch (x, y, index):
 
         1. x' = the inner attack, up the cross-entropy -log p_y(x')
-        2. L = mean(-log p_y(x')), one optimizer step
+        2. x' <- x + s (x' - x), s = min(1, step / ramp_steps), which grows from step to step
+        3. L = mean(-log p_y(x')), one optimizer step
 
     The inner attacks raise mean_k h_k t_k. With h = log p and t = -onehot(y) that is the cross-entropy over C, so they
     are those of the hashing models, as they are. Fit it on a data set of (images, class numbers, index).
@@ -22,7 +23,12 @@ class AdversarialClassifier(Crafting):
     Args:
         encoder: the classifier to train.
         inner: how images are crafted: one of `saat_tf.models.inner`.
+        ramp_steps: steps until perturbations have their whole size; 0 for the whole size from the first step. A network
+            that was not trained against attacks can end in a constant answer where they have their whole size at once.
         **options: those of `Crafting`: epsilon, inner_training and seed.
+
+    Raises:
+        ValueError: `ramp_steps` is negative.
 
     Example:
         >>> from saat_tf.models.inner import NFGSM
@@ -38,11 +44,17 @@ class AdversarialClassifier(Crafting):
 
     encoder: Classifier
 
+    def __init__(self, encoder: Classifier, *, ramp_steps: int = 0, **options) -> None:
+        super().__init__(encoder, **options)
+        if ramp_steps < 0:
+            raise ValueError(f"`ramp_steps` must be at least 0. Received: {ramp_steps}.")
+        self.ramp_steps = ramp_steps
+
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), class numbers int32 (B,), index (B,))."""
         images, classes, index = data
         labels = tf.one_hot(classes, self.encoder.num_classes)
-        adversarial_images = self.perturb(images, -labels, index)
+        adversarial_images = self.ramped(self.perturb(images, -labels, index), images)
         with tf.GradientTape() as tape:
             tape.watch(adversarial_images)
             log_probabilities = self.encoder(adversarial_images, training=True)
@@ -50,3 +62,14 @@ class AdversarialClassifier(Crafting):
         self.learn(tape, loss, images, adversarial_images)
         hits = tf.cast(tf.argmax(log_probabilities, axis=1, output_type=classes.dtype) == classes, tf.float32)
         return self.report(images, loss=loss, adversarial_accuracy=tf.reduce_mean(hits))
+
+    def ramped(self, adversarial_images: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Return x + s (x' - x), where s is the share of their whole size that this step's perturbations have."""
+        if not self.ramp_steps:
+            return adversarial_images
+        step = tf.cast(self.optimizer.iterations, tf.float32) + 1.0
+        return images + tf.minimum(step / self.ramp_steps, 1.0) * (adversarial_images - images)
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "ramp_steps": self.ramp_steps}

@@ -41,6 +41,9 @@ class PretrainRecipe(FileOptions, RunOptions):
     """Attack this many held-out images, spread evenly over their list, by ten steps after each epoch, for TensorBoard
     and --on-collapse. 0: watch none."""
 
+    ramp_epochs: float = 0.0
+    """Epochs in which the perturbations of training grow to their whole size, step by step, from the clean images. A
+    network that was not trained against attacks can end in a constant answer where they have it at once."""
     attack: Literal["pgd", "auto"] = "pgd"
     """Attack of the evaluation, up the cross-entropy: pgd, with steps of a quarter of --epsilon-255; or auto, with
     steps that each image halves by itself (Auto-PGD)."""

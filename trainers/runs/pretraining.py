@@ -13,7 +13,7 @@ from trainers.recipes.inner_options import build_inner, passes_over_data, replay
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.backbone_export import export_backbone
-from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights
+from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights, steps_of
 from trainers.runs.resume import options
 from trainers.runs.run import Program
 
@@ -23,7 +23,16 @@ CUTS = (1 / 2, 3 / 4)
 
 
 def build(recipe: PretrainRecipe, data: ClassData) -> Classifier:
-    """Build the classifier, its backbone with the weights that the recipe asks for."""
+    """Build the classifier, its backbone with the weights that the recipe asks for.
+
+    Raises:
+        ValueError: the weights are not to be had, or a checkpoint is to be exported and there is none.
+    """
+    if recipe.export_only and not (recipe.resume and any((recipe.run_dir / "checkpoints").glob("[0-9]*"))):
+        raise ValueError(
+            f"--export-only exports a checkpoint of the run that --resume --run-dir names. Received: {recipe.run_dir}, "
+            "which has none."
+        )
     classifier = Classifier(recipe.backbone, len(data.class_names), recipe.image_size, precision=recipe.precision)
     load_initial_weights(recipe, classifier)
     return classifier
@@ -38,6 +47,7 @@ def train(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_f
             inner=build_inner(recipe, num_items=len(data.train)),
             epsilon=ThreatModel.from_255(recipe.epsilon_255).epsilon,
             inner_training=recipe.inner_training,
+            ramp_steps=round(recipe.ramp_epochs * steps_of(recipe, data.train, 1)),
             seed=recipe.seed,
         )
         optimizer = build_optimizer(
@@ -55,8 +65,6 @@ def train(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_f
 def run(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_folder: RunFolder) -> None:
     """Train, then write backbone, card and predictions into the run's export/."""
     run_dir = run_folder.run_dir
-    if recipe.export_only and run_folder.position is None:
-        raise FileNotFoundError(f"{run_folder.checkpoints}: no checkpoint to export from")
     write_json(run_dir / "config.json", options(recipe))
     run_folder.checkpoints.mkdir(exist_ok=True)
     if data.skipped:

@@ -58,7 +58,7 @@ OPTION_RANGES = {
     **dict.fromkeys(("attack_steps", "top_k"), AT_LEAST_ONE),
     **dict.fromkeys(("pretrain_learning_rate", "learning_rate"), ABOVE_ZERO),
     **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
-    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight", "ramp_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
     **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
@@ -106,7 +106,7 @@ def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Progra
         load: reads and checks the data.
         program: the kind of run; that of hashing models by default.
     """
-    program = program or HASHING_PROGRAM
+    program = program or hashing()
     quiet_libraries()
     try:
         check_recipe(recipe)
@@ -292,4 +292,6 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     workers.part()
 
 
-HASHING_PROGRAM = Program(build, identity, lambda recipe: ("hashing", recipe.defense), run, run_worker)
+def hashing() -> Program:
+    """Return the program of the trainers of hashing models."""
+    return Program(build, identity, lambda recipe: ("hashing", recipe.defense), run, run_worker)
