@@ -25,7 +25,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.console.output import quiet_libraries, say
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
-from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
 from trainers.runs.run import main as train
 from trainers.runs.training import EVALUATION_BATCH
 from trainers.scenes import ScenesRecipe, load
@@ -80,7 +80,7 @@ def main(options: AttackSpeedOptions) -> int:
         about["command"] = f"python -m benchmarks.attack_speed --run-dir RUN --attacks {' '.join(options.attacks)}"
         name = f"{name}_{data.name}"
     for defense in options.defenses or defenses_of_run(run_dir, recipe)[:2]:
-        model = load_model(run_dir, defense, data)
+        model = load_evaluated(run_dir, defense, data)
         for attack_name in options.attacks:
             say(f"{defense}, {attack_name}")
             attack = build_attack(attack_name, ThreatModel.from_255(options.epsilon_255), model.known, num_steps=steps)

@@ -12,8 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,7 +22,7 @@ from export.encoder.model_card import model_card
 from export.saved_model import export_saved_model
 from saat_tf.data import decode_image, read_image_lists
 from saat_tf.data.pipeline import PARALLEL_CALLS
-from saat_tf.durable import publish
+from saat_tf.files import write_text
 
 DATA_DIR = Path("../shared/data/corel5k")
 SHARD, BATCH, SHORT, REPEATS = 256, 64, 512, 3
@@ -93,7 +91,7 @@ def main(options: Options) -> None:
         "share_of_decode_limit": rate / decode_rate, "share_of_both": rate / both, "with_start_s": whole,
     }  # fmt: skip
     text = json.dumps(result, indent=1) + "\n"
-    publish(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(options.out, text)
     print(text)
 
 

@@ -15,8 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import numpy as np
 import tyro
@@ -66,7 +64,7 @@ def export(folder: Path, scale: Scale) -> None:
     export_saved_model(encoder, folder / "encoder", card={})
     files = {RUNTIMES[name][1] for name in scale.runtimes}
     for file in (file for file in files if file.endswith(".tflite")):
-        (folder / file).write_bytes(convert(folder / "encoder", Path(file).stem, images[:REPRESENTATIVE]))
+        (folder / file).write_bytes(convert(encoder, Path(file).stem, images[:REPRESENTATIVE]))
     if "encoder.onnx" in files:
         to_onnx(folder / "encoder", folder / "encoder.onnx")
 

@@ -10,15 +10,12 @@ import collections
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -76,7 +73,19 @@ def send_to_bulk(model: Path, folder: Path, count: int, seed: int = 0) -> tuple[
     images.mkdir()
     for number, (_, contents) in enumerate(mutated_images(count, seed)):
         (images / f"{number:05}.jpg").write_bytes(contents)
-    options = ["--images", images, "--model", model, "--out", out, "--workers", "1", "--shard-size", str(SHARD)]
+    options = [
+        "--images",
+        images,
+        "--model",
+        model,
+        "--out",
+        out,
+        "--workers",
+        "1",
+        "--shard-size",
+        str(SHARD),
+        "--skip-unreadable",
+    ]
     process = psutil.Popen([sys.executable, "-m", "export.encode", *options], stdout=subprocess.DEVNULL)
     memory = []
     while process.poll() is None:

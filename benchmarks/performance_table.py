@@ -4,20 +4,27 @@ It reads docs/results/*.json, which the benchmarks write, and replaces what stan
 of docs/performance.md. A benchmark that has not been run leaves its lines out.
 """
 
+import collections
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.performance_lines import LINES, Line, growth_table, step_growth_table, step_notes, table
+from benchmarks.markdown import TEMPLATES
+from benchmarks.performance_lines import LINES
 from benchmarks.timing import ROOT
 from saat_tf.files import write_whole
 
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
-HEADER = ["what", "median (least to most)", "baseline", "times as long", "command"]
-PICTURES = {
-    "cost_bookkeeping.png": "Time of a batch's bank update, mainstay codes and losses against the number of items",
-    "cost_step.png": "Time and peak memory of a step against batch, pixels, bits, items and replicas",
-}
+
+
+class Machine(NamedTuple):
+    """What a page says of the machine of a card."""
+
+    cores: int
+    processor: str
+    instructions: tuple[str, ...]
+    tensorflow: str
 
 
 def read_cards(folder: Path) -> dict[str, dict]:
@@ -28,42 +35,34 @@ def read_cards(folder: Path) -> dict[str, dict]:
 
 def figures(cards: Mapping[str, Mapping], *, headlines: bool) -> str:
     """Return the table of all lines, or of the headlines, and the machines that they were measured on."""
-    lines: dict[str, list[Line]] = {name: LINES[name](card) for name, card in cards.items()}
-    chosen = {name: [line for line in own if line.headline or not headlines] for name, own in lines.items()}
-    rows = [[*line.cells(), f"`benchmarks.{name}`"] for name, own in chosen.items() for line in own]
-    if not rows:
-        return "No figures yet: `make bench` measures them."
-    used = {name: card for name, card in cards.items() if chosen[name]}
-    return "\n\n".join([table(HEADER, rows), machines(used)])
-
-
-def machines(cards: Mapping[str, Mapping]) -> str:
-    """Say which commands ran on which machine."""
-    commands: dict[str, list[str]] = {}
-    for name, card in cards.items():
-        commands.setdefault(machine_text(card), []).append(f"`python -m benchmarks.{name}`")
-    return "\n".join(f"- {machine}: {', '.join(own)}" for machine, own in commands.items())
-
-
-def machine_text(card: Mapping) -> str:
-    """Name the machine of a card."""
-    machine = card["machine"]
-    extras = ", ".join(machine.get("instructions", ()))
-    text = f"{machine['cores']} cores, {machine.get('processor', machine['architecture'])}"
-    return f"{text}{f' ({extras})' if extras else ''}, TensorFlow {card['versions']['tensorflow']}"
+    return _rendered("performance.md.j2", cards, headlines=headlines)
 
 
 def details(cards: Mapping[str, Mapping], pictures: Path) -> str:
     """Return all figures, for docs/performance.md; a picture is shown where it is."""
-    parts = [figures(cards, headlines=False)]
-    if "saat_step" in cards:
-        parts.append("\n".join(f"- {note}" for note in step_notes(cards["saat_step"])))
-    if "cost" in cards:
-        base = ", ".join(f"{name} {value}" for name, value in cards["cost"]["base"].items())
-        parts += [growth_table(cards["cost"]), f"A step, where it differs from {base}:"]
-        parts += [step_growth_table(cards["cost"])]
-        parts += [f"![{text}](pictures/{name})" for name, text in PICTURES.items() if (pictures / name).is_file()]
-    return "\n\n".join(parts)
+    growth = collections.defaultdict(dict)
+    for row in cards.get("cost", {}).get("bookkeeping", ()):
+        growth[row["name"], row["num_classes"]][row["num_items"]] = row
+    shown = [file.name for file in pictures.glob("*.png")]
+    return _rendered("performance_details.md.j2", cards, headlines=False, growth=growth, pictures=shown)
+
+
+def _rendered(template: str, cards: Mapping[str, Mapping], *, headlines: bool, **values: object) -> str:
+    lines = {
+        name: [line for line in LINES[name](card) if line.headline or not headlines] for name, card in cards.items()
+    }
+    lines = {name: own for name, own in lines.items() if own}
+    machines = collections.defaultdict(list)
+    for name in lines:
+        machines[machine_of(cards[name])].append(name)
+    return TEMPLATES.get_template(template).render(cards=cards, lines=lines, machines=machines, **values).strip()
+
+
+def machine_of(card: Mapping) -> Machine:
+    """Return the machine of a card."""
+    machine = card["machine"]
+    processor, instructions = machine.get("processor", machine["architecture"]), machine.get("instructions", ())
+    return Machine(machine["cores"], processor, tuple(instructions), card["versions"]["tensorflow"])
 
 
 def with_block(text: str, block: str, name: str) -> str:

@@ -7,12 +7,9 @@ batches alone cost is measured beside it. The ways are taken in turns, after a p
 """
 
 import functools
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf

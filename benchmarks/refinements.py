@@ -11,9 +11,11 @@ from pathlib import Path
 import keras
 import tyro
 
+from benchmarks.markdown import TEMPLATES
 from benchmarks.tables.cells import EPSILON_255, SCALES, SETTINGS, Cell, Scale, recipe_of
-from benchmarks.tables.figures import kept_share, table
+from benchmarks.tables.figures import kept_share
 from benchmarks.tables.run_cell import spread_data, trained
+from saat_tf.command_line import ExitCode
 from saat_tf.data import DataError, file_split, spread_indices
 from saat_tf.evaluation import encode_data, knowledge, machine, score_defense, versions
 from saat_tf.files import write_json, write_whole
@@ -25,9 +27,9 @@ from trainers.console.output import quiet_libraries, say, track
 from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions, cached_attack
 from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import identity
 from trainers.run_folder.state import RunFolder
 from trainers.runs.models import Evaluated
-from trainers.runs.resume import identity
 from trainers.runs.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
 
 ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
@@ -50,7 +52,6 @@ TRIALS: dict[str, dict] = {
     "weighted-6-free": {**WEIGHTED_6, "inner": "free"},
 }
 UNDEFENDED = "undefended"
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def main(options: RefinementOptions) -> int:
     """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are at fault."""
     quiet_libraries()
     scale = SCALES["small"]
-    try:
+    with ExitCode() as outcome:
         names = [name for name in (UNDEFENDED, *TRIALS) if any(fnmatch.fnmatch(name, p) for p in options.only)]
         if not names:
             raise DataError(f"--only must match one of {', '.join((UNDEFENDED, *TRIALS))}. Received: {options.only}.")
@@ -90,9 +91,8 @@ def main(options: RefinementOptions) -> int:
                 data = held_out_data(options.data_dir, scale)
                 about = {"chance_map": chance_map(data.test.labels, data.database.labels)}
                 write_json(options.out, {**card, **about, "versions": versions(), "machine": machine()})
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(markdown(read_figures(options.out, scale, options.seed)))
     return 0
 
@@ -175,14 +175,7 @@ def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: 
 
 def markdown(card: dict) -> str:
     """Return the figures as a table, the kept share by the worst case."""
-    header = ["adversarial phase", "clean", *ATTACKS, "worst", "kept share"]
-    undefended = card["trials"].get(UNDEFENDED, {}).get("clean")
-    rows = []
-    for name, row in card["trials"].items():
-        figures = [f"{row[column]:.3f}" for column in header[1:-1]]
-        kept = kept_share(row["worst"], ideal=row["ideal"], undefended=undefended) if undefended else None
-        rows.append([name, *figures, "-" if kept is None else f"{kept:.2f}"])
-    return table(header, rows) + f"\n\nChance {card['chance_map']:.3f}."
+    return TEMPLATES.get_template("refinements.md.j2").render(card=card, kept_share=kept_share)
 
 
 if __name__ == "__main__":

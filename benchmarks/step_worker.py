@@ -1,12 +1,9 @@
 """One way to do a SAAT step, in a process of its own: `benchmarks.saat_step` starts it, and it does a step a line."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np

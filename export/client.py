@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import rich.console
-import rich.markup
 import rich.table
+import rich.text
 import tyro
 
 from export.serving.prediction import Client, ServingError, connect, with_retries
+from saat_tf.printable import printable
 
 FILES_FAILED, USAGE_ERROR = 1, 2
 
@@ -37,7 +38,7 @@ class ClientOptions:
     batch_size: int = 32
     """Files in one request, at most the server's max_batch_size."""
     timeout: float = 10.0
-    """Seconds that a request may take."""
+    """Seconds that a request may take, from its connection to the last byte of its answer."""
     retries: int = 3
     """How often a request is sent again where the server is busy or away."""
     output: Literal["table", "json"] = "table"
@@ -53,7 +54,7 @@ def main(options: ClientOptions) -> int:
         for row in encode_files(client, options.files, options.batch_size, options.retries):
             rows.append(row)
     except (ServingError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         if rows:
             show(rows, options.output)
         return USAGE_ERROR
@@ -113,7 +114,8 @@ def show(rows: list[dict], output: Literal["table", "json"]) -> None:
     table.add_column("file", overflow="fold")
     table.add_column("code", overflow="fold")
     for row in rows:
-        table.add_row(rich.markup.escape(row["file"]), row.get("code") or f"[red]{row['error']}[/red]")
+        told = rich.text.Text(row["code"]) if row["ok"] else rich.text.Text(printable(row["error"]), style="red")
+        table.add_row(rich.text.Text(printable(row["file"])), told)
     rich.console.Console().print(table)
 
 

@@ -21,9 +21,11 @@ from export.bulk.encoded_folder import (
 from export.bulk.images import Images, digest, list_images
 from export.bulk.ray_shards import encode_by_ray
 from export.bulk.shards import ShardTask, encode_here
-from saat_tf.durable import only_writer
+from saat_tf.command_line import USAGE_ERROR, ExitCode
+from saat_tf.files import lock_folder
 
-USAGE_ERROR = 2
+SKIPPED = 1
+SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,18 @@ class EncodeOptions:
     """Encode many images into packed codes, in shards that `python -m export.index` reads.
 
     A run that was stopped goes on where it was when the same command is given again; when images or the model have
-    changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt. The shards are
-    the same bytes however many workers there are and wherever they run, on processors of one make.
+    changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those
+    of kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
+    processors of one make.
+
+    Exit code: 0 when all images are encoded, or --skip-unreadable; 1 when some were skipped; 2 when an option or a file
+    is wrong, or none could be encoded.
     """
 
     images: Path
     """A folder of images, or a text file with one path a line, relative to its folder."""
+    root: Path | None = None
+    """Of a text file: the folder that holds all its images and that their ids are relative to, by default its own."""
     model: Path
     """A SavedModel of export.saved_model, or the folder of its versions, of which the newest is taken."""
     out: Path
@@ -50,15 +58,17 @@ class EncodeOptions:
     """Images of a shard."""
     batch_size: int = 64
     """Images that the model gets at a time."""
+    skip_unreadable: bool = False
+    """Exit with 0 although images were skipped."""
 
 
 def main(options: EncodeOptions) -> int:
-    """Encode as `options` say; return the exit code: 0, or 2 where they are at fault."""
-    try:
+    """Encode as `options` say; return the exit code."""
+    with ExitCode(RuntimeError) as outcome:
         check_options(options)
-        images = list_images(options.images)
+        images = list_images(options.images, options.root)
         options.out.mkdir(parents=True, exist_ok=True)
-        with only_writer(options.out):
+        with lock_folder(options.out):
             encoding, model = begin(options, images)
             missing = missing_shards(options.out, encoding)
             size = encoding.shard_size
@@ -67,12 +77,19 @@ def main(options: EncodeOptions) -> int:
                 for shard in rich.progress.track(encoded, "Encoding shards", total=len(missing)):
                     ids = images.ids[shard.number * size : (shard.number + 1) * size]
                     write_shard(options.out, shard, ids)
-            skipped = write_skipped(options.out, encoding)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+            skipped = write_skipped(options.out, encoding, images.passed_over)
+    if outcome.code:
+        return outcome.code
+    num_encoded = encoding.num_images - (len(skipped) - len(images.passed_over))
+    print(f"{options.out}: {num_encoded} images encoded, {len(skipped)} skipped (skipped.txt).")
+    for line in skipped[:SHOWN]:
+        print(f"skipped: {line}", file=sys.stderr)
+    if len(skipped) > SHOWN:
+        print(f"and {len(skipped) - SHOWN} more, see {options.out / 'skipped.txt'}", file=sys.stderr)
+    if not num_encoded:
+        print(f"error: none of the {len(skipped)} images could be encoded.", file=sys.stderr)
         return USAGE_ERROR
-    print(f"{options.out}: {encoding.num_images - skipped} images encoded, {skipped} skipped (skipped.txt).")
-    return 0
+    return SKIPPED if skipped and not options.skip_unreadable else 0
 
 
 def check_options(options: EncodeOptions) -> None:
@@ -82,6 +99,8 @@ def check_options(options: EncodeOptions) -> None:
             "--shard-size, --batch-size and --workers must be at least 1. Received: "
             f"{options.shard_size}, {options.batch_size} and {options.workers}."
         )
+    if options.root is not None and options.images.is_dir():
+        raise ValueError(f"--root is for a list of images. Received: the folder {options.images}. Leave it out.")
 
 
 def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:

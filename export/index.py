@@ -1,7 +1,6 @@
 """Build, change and search an index: `python -m export.index build|add|remove|query`."""
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,13 +13,15 @@ import tyro
 
 from export.bulk.encoded_folder import read_blocks, read_encoding
 from export.bulk.images import read_file
+from export.bulk.item_lists import read_ids, read_metadata
 from export.encoder.fingerprint import check_same_model
 from export.search.faiss_index import FaissIndex
 from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
-from export.search.results import QueryResult, printable, result_json, result_page, result_table
-from saat_tf.durable import publish
+from export.search.results import QueryResult, result_json, result_page, result_table
+from saat_tf.files import write_whole
+from saat_tf.printable import printable
 
 USAGE_ERROR = 2
 
@@ -137,9 +138,9 @@ def remove(command: Remove) -> int:
     """Remove from an index."""
     ids = list(command.ids)
     if command.ids_file is not None:
-        ids += [json.loads(line) for line in command.ids_file.read_text(encoding="utf-8").splitlines()]
-    if not ids or not all(isinstance(item_id, str) for item_id in ids):
-        raise ValueError("Give strings in --ids or --ids-file, at least one.")
+        ids += read_ids(command.ids_file)
+    if not ids:
+        raise ValueError("Name at least one item by --ids or --ids-file.")
     index = open_index(command)
     count = index.remove(ids)
     print(f"Removed {count} items; the index has {len(index)}.")
@@ -160,7 +161,7 @@ def query(command: Query) -> int:
         rich.console.Console().print(result_table(results, index.code_length))
     if command.page is not None:
         html = result_page(results, index.code_length)
-        publish(command.page, lambda path: path.write_bytes(html))
+        write_whole(command.page, lambda path: path.write_bytes(html))
         print(f"Page: {command.page}", file=sys.stderr)
     return 0 if len(read) == len(command.images) else USAGE_ERROR
 
@@ -199,23 +200,12 @@ def with_metadata(blocks: Iterable[Block], file: Path | None) -> Iterator[Block]
     Raises:
         ValueError: a line is not as it should be, or of an item that there is not.
     """
-    more = _read_metadata(file) if file is not None else {}
+    more = read_metadata(file) if file is not None else {}
     for block in blocks:
         metadata = [{**one, **more.pop(item_id, {})} for item_id, one in zip(block.ids, block.metadata, strict=True)]
         yield dataclasses.replace(block, metadata=metadata)
     if more:
         raise ValueError(f"{file}: {len(more)} lines are of no encoded image, the first of {next(iter(more))!r}.")
-
-
-def _read_metadata(file: Path) -> dict[str, dict]:
-    more = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            fields = json.loads(line)
-            more[fields.pop("id")] = fields
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{file}:{number}: expected a JSON object with an "id". Received: {line[:80]}') from error
-    return more
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Write an encoder as a SavedModel: `python -m export.saved_model --run-dir R --out DIR --version 1`."""
 
 import dataclasses
-import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import keras
@@ -13,10 +10,10 @@ import tyro
 
 from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
+from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.tolerant_decode import decode_batch
+from saat_tf.files import atomic, write_json
 from saat_tf.models import HashingModel
-
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,12 +21,13 @@ class SavedModelExport:
     """Write the encoder of a run as a SavedModel that returns packed codes. Only the encoder is inside.
 
     Signatures, each with the batch first:
-      serving_default  images, float32 (batch, S, S, 3) in [0, 1]  ->  packed_codes, uint8 (batch, bits / 8)
-      encode_logits    the same images                             ->  logits, float32 (batch, bits)
+      serving_default  images, float32 (batch, S, S, 3) in [0, 1]  ->  packed_codes, uint8 (batch, bits / 8);
+                       ok, bool (batch,)
+      encode_logits    the same images                             ->  logits, float32 (batch, bits); ok
       encode_bytes     image_bytes, string (batch,): JPEG, PNG, BMP, GIF (its first picture) or still WebP files
                        ->  packed_codes; code_bytes, the same bytes as a string; ok, bool (batch,)
     Packed codes are most significant bit first and bit for bit those of `HashingModel.encode`. A file that cannot be
-    read has ok false and codes of zero, and fails no other.
+    read, or an image with a pixel that is NaN or outside of [0, 1], has ok false and codes of zero, and fails no other.
     """
 
     run_dir: Path
@@ -64,28 +62,26 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
     side = encoder.image_size
     resize_size = resize_size or side
 
+    def only(encoded: dict[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
+        return {name: encoded[name], "ok": encoded["ok"]}
+
     def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images, ok = decode_batch(image_bytes, side, resize_size)
-        count = tf.shape(images)[0]
-        # A convolution of oneDNN, which TensorFlow takes on some CPUs, gives an empty batch a wrong shape.
-        images = tf.concat([images, tf.zeros((tf.cast(count == 0, tf.int32), side, side, 3))], axis=0)
-        packed_codes = encoder.encode(images)[:count] * tf.cast(ok, tf.uint8)[:, None]
+        packed_codes = encoder.encode_valid(images)["packed_codes"]
+        packed_codes = tf.where(ok[:, None], packed_codes, tf.zeros_like(packed_codes))
         return {"packed_codes": packed_codes, "code_bytes": bytes_of(packed_codes), "ok": ok}
 
     pixels = [tf.TensorSpec((None, side, side, 3), tf.float32, name="images")]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
-    archive.add_endpoint("serving_default", lambda images: {"packed_codes": encoder.encode(images)}, pixels)
-    archive.add_endpoint("encode_logits", lambda images: {"logits": encoder.logits(images)}, pixels)
+    archive.add_endpoint("serving_default", lambda images: only(encoder.encode_valid(images), "packed_codes"), pixels)
+    archive.add_endpoint("encode_logits", lambda images: only(encoder.encode_valid(images), "logits"), pixels)
     archive.add_endpoint("encode_bytes", encode_bytes, [tf.TensorSpec((None,), tf.string, name="image_bytes")])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".writing-{out.name}-", dir=out.parent) as temporary:
-        whole = Path(temporary) / out.name
-        archive.write_out(whole, verbose=False)
-        extra = whole / "assets.extra"
-        extra.mkdir()
-        (extra / "model_card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        shutil.move(whole, out)
+    with atomic(out) as folder:
+        archive.write_out(folder, verbose=False)
+        (folder / "assets.extra").mkdir()
+        write_json(folder / "assets.extra" / "model_card.json", card)
 
 
 def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
@@ -102,14 +98,13 @@ def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
 def main(options: SavedModelExport) -> int:
     """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
     out = options.out if options.version is None else options.out / str(options.version)
-    try:
+    with ExitCode() as outcome:
         if options.version is not None and options.version < 1:
             raise ValueError(f"--version must be at least 1. Received: {options.version}.")
         encoder, card = load_encoder(options.run_dir, options.model)
         export_saved_model(encoder, out, resize_size=card["preprocessing"]["resize_size"], card=card)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(f"{out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")
     return 0
 

@@ -1,9 +1,7 @@
 """Write an encoder for LiteRT, with what each conversion costs: `python -m export.tflite --run-dir R --out DIR`."""
 
 import dataclasses
-import shutil
 import sys
-import tempfile
 import typing
 from pathlib import Path
 
@@ -15,12 +13,12 @@ from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
 from export.litert.conversion import LiteRTEncoder, Variant, convert
 from export.litert.parity import encode_all, milliseconds, parity
-from export.saved_model import export_saved_model
 from saat_tf.attacks import ATTACKS
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import encode_data, knowledge, machine
 from saat_tf.evaluation.evaluate import attack_split
-from saat_tf.files import write_json
+from saat_tf.files import atomic, write_json
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console.output import CONSOLE, quiet_libraries, track
@@ -29,7 +27,6 @@ from trainers.recipes.recipe import Recipe
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 ORIGINAL = "keras"
 
 
@@ -63,15 +60,14 @@ class TFLiteExport:
 def main(options: TFLiteExport) -> int:
     """Convert and measure as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_options(options)
         encoder, card = load_encoder(options.run_dir, options.model)
         recipe, data = load_data_of(read_card(options.run_dir), options.data_dir)
         labels = data.test.labels[: options.num_queries]
         data = dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".writing-{options.out.name}-", dir=options.out.parent) as folder:
-            whole = Path(folder) / options.out.name
+        with atomic(options.out) as whole:
             whole.mkdir()
             rows = write_variants(options, recipe, encoder, data, whole)
             write_json(whole / "model_card.json", card)
@@ -87,10 +83,8 @@ def main(options: TFLiteExport) -> int:
                 "machine": machine(),
             }
             write_json(whole / "parity.json", {**about, "variants": rows})
-            shutil.move(whole, options.out)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     CONSOLE.print(table_of(rows, card))
     return 0
 
@@ -140,14 +134,10 @@ def write_variants(
     rows = [row(ORIGINAL, encoder, (options.run_dir / f"{options.model}.keras").stat().st_size)]
     chosen = np.linspace(0, len(data.train) - 1, min(options.num_images, len(data.train))).round().astype(int)
     images = np.stack([data.train.load(index).numpy() for index in chosen])
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = Path(folder) / "encoder"
-        # LiteRT has no convolutions of 16 bits; its own variants are made of float32.
-        export_saved_model(encoder.with_precision("float32"), saved_model, card={})
-        for variant in options.variants:
-            file = out / f"{variant}.tflite"
-            file.write_bytes(convert(saved_model, variant, images))
-            rows.append(row(variant, LiteRTEncoder(file), file.stat().st_size))
+    for variant in options.variants:
+        file = out / f"{variant}.tflite"
+        file.write_bytes(convert(encoder, variant, images))
+        rows.append(row(variant, LiteRTEncoder(file), file.stat().st_size))
     return rows
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from saat_tf.files import atomic
+
 KEPT = 2
 ARRAYS, FACTS, MANIFEST = "arrays.npz", "facts.json", "manifest.json"
 # What does not count as a checkpoint: one that is being written or removed.
@@ -60,22 +62,14 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
     """
     root.mkdir(parents=True, exist_ok=True)
     remove_incomplete(root)
-    folder, hidden = root / f"{number:010d}", root / f"{HIDDEN}writing-{number:010d}"
-    hidden.mkdir()
-    try:
-        np.savez(hidden / ARRAYS, **{f"{i:06d}": array for i, array in enumerate(arrays)})
-        (hidden / FACTS).write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
-        manifest = {name: _digest(hidden / name) for name in (ARRAYS, FACTS)}
-        (hidden / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for name in (ARRAYS, FACTS, MANIFEST, "."):
-            _force(hidden / name)
+    folder = root / f"{number:010d}"
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        np.savez(temporary / ARRAYS, **{f"{i:06d}": array for i, array in enumerate(arrays)})
+        _write_facts(temporary / FACTS, dict(facts))
+        _write_facts(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
         if folder.exists():
             _remove(folder)
-        os.rename(hidden, folder)
-        _force(root)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
     for old in _folders(root)[:-KEPT]:
         _remove(old)
     return folder
@@ -114,7 +108,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             return Checkpoint(folder, facts, [stored[name] for name in sorted(stored.files)])
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / MANIFEST}: is damaged.") from error
 
 
@@ -130,18 +124,13 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
+def _write_facts(file: Path, facts: dict) -> None:
+    file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 def _digest(file: Path) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _force(path: Path) -> None:
-    """Have the disk hold what was written to a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,10 +3,15 @@
 Outside of several replicas each function is the plain one: a batch is whole.
 """
 
+import contextlib
+import contextvars
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
+
+# Whether all replicas have the same rows: bool scalar, of the step that this replica's thread is in.
+_IS_COPIED: contextvars.ContextVar[tf.Tensor | bool] = contextvars.ContextVar("is_copied", default=False)
 
 
 def several() -> tf.distribute.ReplicaContext | None:
@@ -31,15 +36,64 @@ def share(rows: tf.Tensor) -> tf.Tensor:
     return count / context.all_reduce(tf.distribute.ReduceOp.SUM, count)
 
 
+@contextlib.contextmanager
+def whole_batch(index: tf.Tensor) -> Iterator[None]:
+    """Within, `gather` and `stateless_uniform` count each row once, also of a batch that went whole to each replica.
+
+    `deal` copies a batch that has fewer rows than there are replicas. Then all replicas begin with the same item; else
+    no two do, since a batch has each item once.
+
+    Args:
+        index: int (B,), which items of the training set this replica's rows are.
+    """
+    context = several()
+    if context is None:
+        yield
+        return
+    first = context.all_gather(index[:1], axis=0)  # (R,)
+    token = _IS_COPIED.set(first[0] == first[1])
+    try:
+        yield
+    finally:
+        _IS_COPIED.reset(token)
+
+
+def _rows_before(context: tf.distribute.ReplicaContext, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return where this replica's `count` (1,) rows begin in the whole batch, and how many that has: scalars."""
+    counts = context.all_gather(count, axis=0)  # (R,)
+    start, total = tf.reduce_sum(counts[: context.replica_id_in_sync_group]), tf.reduce_sum(counts)
+    is_copied = _IS_COPIED.get()
+    return tf.where(is_copied, 0, start), tf.where(is_copied, count[0], total)
+
+
 def gather(rows: tf.Tensor) -> tf.Tensor:
-    """Return the rows (B, ...) of all replicas, in their order; gradients flow back to each.
+    """Return the rows (B, ...) of the whole batch, in the order of the replicas; gradients flow back to each.
+
+    They are the same to the bit in all replicas. Of a batch that went whole to each, they are the first one's.
 
     Example:
         >>> gather(tf.zeros((3, 2))).shape
         TensorShape([3, 2])
     """
     context = several()
-    return rows if context is None else context.all_gather(rows, axis=0)
+    if context is None:
+        return rows
+    _, total = _rows_before(context, tf.shape(rows)[:1])
+    return context.all_gather(rows, axis=0)[:total]
+
+
+def refuse_several(what: str, instead: str) -> None:
+    """Refuse what does not do on several replicas what it does on one.
+
+    Raises:
+        ValueError: called in one of several replicas.
+
+    Example:
+        >>> refuse_several("`Free`", "Use NFGSM.")
+    """
+    context = several()
+    if context is not None:
+        raise ValueError(f"{what} trains on one replica. Received: {context.num_replicas_in_sync}. {instead}")
 
 
 def finite_in_all_or_none(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -73,9 +127,8 @@ def stateless_uniform(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float
     context = several()
     if context is None:
         return tf.random.stateless_uniform(shape, seed, low, high, dtype)
-    counts = context.all_gather(shape[:1], axis=0)  # (R,)
-    start = tf.reduce_sum(counts[: context.replica_id_in_sync_group])
-    whole = tf.concat([tf.reduce_sum(counts)[None], shape[1:]], axis=0)
+    start, total = _rows_before(context, shape[:1])
+    whole = tf.concat([total[None], shape[1:]], axis=0)
     return tf.random.stateless_uniform(whole, seed, low, high, dtype)[start : start + shape[0]]
 
 
@@ -83,7 +136,7 @@ def deal(batches: tf.data.Dataset, count: int, mine: range) -> tf.data.Dataset:
     """Cut each batch into parts for `count` replicas and give those numbered `mine`, one after the other.
 
     Parts are consecutive and differ by at most one row. A batch of fewer rows than replicas goes whole to each of them,
-    which leaves its mean what it is; so no replica ever has nothing.
+    so that none has nothing: means stay what they are, and `whole_batch` keeps copies from being counted as rows.
 
     Args:
         batches: of tuples of tensors (B, ...).

@@ -34,7 +34,7 @@ OPTIONS = {
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,
     "export.saved_model": SavedModelExport,
-    "export.serving.__main__": ServingExport,
+    "export.serving": ServingExport,
     "export.client": ClientOptions,
     "export.tflite": TFLiteExport,
     "export.encode": EncodeOptions,

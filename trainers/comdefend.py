@@ -9,6 +9,7 @@ import keras
 import tyro
 
 from saat_tf.attacks import ATTACKS
+from saat_tf.command_line import ExitCode
 from saat_tf.data import training_batches
 from saat_tf.evaluation import evaluate, results
 from saat_tf.evaluation.card import merge_rows
@@ -18,10 +19,9 @@ from saat_tf.threat_model import ThreatModel
 from trainers.console.output import CONSOLE, DEFENSES, FitProgress, quiet_libraries, result_table, say, track
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
-from trainers.runs.models import MODEL_FILES
+from trainers.run_folder.models import COMDEFEND, load_encoder_file
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 ADAM_BETA = 0.5
 
 
@@ -49,8 +49,8 @@ class ComDefendOptions:
 def main(options: ComDefendOptions) -> int:
     """Train the purifier; return the exit code: 0, or 2 where the options or the run are at fault."""
     quiet_libraries()
-    file = options.run_dir / MODEL_FILES["comdefend"]
-    try:
+    file = options.run_dir / COMDEFEND
+    with ExitCode() as outcome:
         if options.epochs < 1 or not options.learning_rate > 0:
             raise ValueError(
                 "--epochs must be at least 1, --learning-rate above 0. Received: "
@@ -60,11 +60,9 @@ def main(options: ComDefendOptions) -> int:
             raise FileExistsError(f"{file} exists, and no model is overwritten. Move it away first.")
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
-        behind = options.run_dir / f"{options.behind}.keras"
-        encoder = keras.saving.load_model(behind, compile=False, safe_mode=True)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        encoder = load_encoder_file(options.run_dir / f"{options.behind}.keras")
+    if outcome.code:
+        return outcome.code
     keras.utils.set_random_seed(recipe.seed)
     purifier = Purifier(seed=recipe.seed)
     purifier.compile(optimizer=keras.optimizers.Adam(options.learning_rate, beta_1=ADAM_BETA))

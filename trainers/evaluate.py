@@ -11,6 +11,7 @@ import rich.table
 import tyro
 
 from saat_tf.attacks import ATTACKS, SUITES, build_attack, can_stop_early, draw_target_labels, published_steps
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData, Split
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.evaluation.card import merge_rows, result_row
@@ -21,11 +22,10 @@ from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, tra
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
-from trainers.runs.models import Evaluated, defenses_of_run, load_model
+from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
 from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
-USAGE_ERROR = 2
 SHOWN_QUERIES = 6
 WORST = "worst"
 ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
@@ -75,13 +75,15 @@ class EvaluationOptions:
 def main(options: EvaluationOptions) -> int:
     """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_options(options)
         card = read_card(options.run_dir)
         recipe, data = load_data_of(card, options.data_dir)
         data = dataclasses.replace(data, test=_first(data.test, options.num_queries))
         chosen = check_models(options, defenses_of_run(options.run_dir, recipe))
-        models = {name: load_model(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)}
+        models = {
+            name: load_evaluated(options.run_dir, name, data) for name in defenses_of_run(options.run_dir, recipe)
+        }
         rows = []
         for defense in chosen:
             rows += evaluate_model(options, models, defense, data, recipe.top_k)
@@ -90,9 +92,8 @@ def main(options: EvaluationOptions) -> int:
         findings = []
         if options.report:
             findings = report_run(options.run_dir, card, list(models.values()), data, recipe.top_k)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     CONSOLE.print(table_of(rows, card["chance_map"]))
     for finding in findings:
         if finding.raised:

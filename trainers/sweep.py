@@ -1,5 +1,6 @@
 """Search the options of adversarial training: `python -m trainers.sweep --study-dir DIR scenes`."""
 
+import contextlib
 import dataclasses
 import inspect
 import logging
@@ -13,15 +14,17 @@ import grpc
 import keras_tuner as kt
 import tyro
 
+from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
+from saat_tf.files import lock_folder
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import CONSOLE, quiet_libraries, say
 from trainers.distributed.strategy import build_strategy, check_replicas
 from trainers.recipes.data_sets import DATA_SETS
 from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
+from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
-from trainers.runs.resume import identity, lock, options
-from trainers.runs.run import FAILED, INTERRUPTED, USAGE_ERROR, check_recipe
-from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName
+from trainers.runs.run import check_recipe
+from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of
 from trainers.tuning.study_report import command_of, plot_pareto, study_table
@@ -90,17 +93,24 @@ def read_command_line(arguments: Sequence[str] | None = None) -> tuple[SweepOpti
 
 
 def main(sweep: SweepOptions, recipe: Recipe) -> int:
-    """Run a sweep or its part in one; return the exit code.
+    """Run a sweep or its part in one (see `search`); return the exit code."""
+    with contextlib.ExitStack() as locks:
+        return search(sweep, recipe, locks)
 
-    It is 0; 1 where no trial was completed, failures ended the sweep, or the disk or the chief failed; 2 where options
-    or data are at fault; 130 where it was interrupted.
+
+def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> int:
+    """Run a sweep or its part in one, and keep the study's lock in `locks`; return the exit code.
+
+    It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was
+    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are at fault; 130
+    where it was interrupted.
     """
     quiet_libraries()
     logging.getLogger("tensorflow").setLevel(
         logging.ERROR
     )  # each trial traces its functions anew, and it warns of that
     data_set, load = next((name, load) for name, (kind, load) in DATA_SETS.items() if kind is type(recipe))
-    try:
+    with ExitCode() as outcome:
         role = role_of(os.environ)
         space = check(sweep, recipe)
         strategy = build_strategy(recipe.devices)
@@ -129,11 +139,10 @@ def main(sweep: SweepOptions, recipe: Recipe) -> int:
                 return 0
         else:
             study.begin(begun_with)
-            lock(study.folder)
+            locks.enter_context(lock_folder(study.folder))
         tuner = StudyTuner(bench, study, sweep.tuner, sweep.max_trials, sweep.retry_failed, space)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     try:
         if role == "worker":
             tuner.search()
@@ -149,11 +158,15 @@ def main(sweep: SweepOptions, recipe: Recipe) -> int:
         return INTERRUPTED
     except grpc.RpcError as error:
         print(
-            f"error: the chief does not answer ({error.code().name}). Start it again by its command.", file=sys.stderr
+            f"error: the chief does not answer ({error.code().name}). Start it again by its command.",
+            file=sys.stderr,
         )
         return FAILED
     except (OSError, kt.errors.FatalError) as error:
-        print(f"error: {error}. The sweep cannot go on. When that is repaired, the same command does.", file=sys.stderr)
+        print(
+            f"error: {error}. The sweep cannot go on. When that is repaired, the same command does.",
+            file=sys.stderr,
+        )
         return FAILED
     return finish(study, tuner.oracle, recipe, data_set)
 
@@ -194,6 +207,8 @@ def finish(study: Study, oracle: LastingOracle, recipe: Recipe, data_set: str) -
     for result in results:
         if result.reason:
             say(f"Trial {result.trial} failed: {result.reason}")
+    if (why := exhausted(oracle)) is not None:
+        say(why)
     say(f"Table, picture and all runs: {study.folder}")
     best, cause = best_of(results), oracle.common_cause()
     if best is not None:

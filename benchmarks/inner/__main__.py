@@ -11,13 +11,12 @@ import tyro
 from benchmarks.inner.cells import KINDS, SCALES_OF, DataName, Scale, data_of, recipe_of
 from benchmarks.inner.page import UNDEFENDED, draw, markdown
 from benchmarks.inner.run_cell import ATTACK_STEPS, measure, measure_undefended
+from saat_tf.command_line import ExitCode
 from saat_tf.data import DataError
 from saat_tf.evaluation import machine, versions
 from saat_tf.files import write_json
 from saat_tf.metrics import chance_map
 from trainers.console.output import quiet_libraries, say
-
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def main(
     """Make what is missing, and print the tables; return the exit code: 0, or 2 where options or data are at fault."""
     quiet_libraries()
     file = options.out / "results/inner.json"
-    try:
+    with ExitCode() as outcome:
         names = chosen_cells(options)
         card = read_card(file, scales, options.seed, attack_steps)
         for i, (data_name, kind) in enumerate(names):
@@ -59,9 +58,8 @@ def main(
             add_cell(card, data_name, kind, options, scales[data_name])
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, {**card, "versions": versions(), "machine": machine()})
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     for data_name, cells in card["cells"].items():
         print(f"\n{data_name}, chance {card['chance_map'][data_name]:.3f}:\n\n{markdown(cells)}")
     draw(card["cells"], options.out / "pictures/inner.png")

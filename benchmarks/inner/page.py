@@ -7,15 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.inner.cells import BASELINE
-from benchmarks.tables.figures import MISSING, kept_share, number, table
+from benchmarks.markdown import TEMPLATES
+from benchmarks.tables.figures import kept_share
 from saat_tf.files import write_whole
 from saat_tf.metrics import bootstrap_interval
 
 UNDEFENDED = "undefended"
-HEADER = [
-    "inner attack", "clean", "mainstay", "auto", "worst (95%)", "kept share", "worst less pgd's (95%)", "core-s",
-    "times less", "core-s to pgd's robust MAP",
-]  # fmt: skip
 
 
 def seconds_to(target: float, curve: list[dict], start: float) -> float | None:
@@ -42,29 +39,10 @@ def seconds_to(target: float, curve: list[dict], start: float) -> float | None:
 
 def markdown(cells: Mapping[str, dict]) -> str:
     """Return the table of one data set, whose cells are by kind."""
-    undefended, baseline = cells.get(UNDEFENDED), cells.get(BASELINE)
-    return table(HEADER, [row_of(kind, cell, undefended, baseline) for kind, cell in cells.items()])
-
-
-def row_of(kind: str, cell: dict, undefended: dict | None, baseline: dict | None) -> list[str]:
-    """Return one line of the table."""
-    low, high = cell["worst_interval"]
-    kept = difference = reached = None
-    times = seconds = MISSING
-    if undefended:
-        kept = kept_share(cell["worst"], ideal=cell["ideal"], undefended=undefended["clean"])
-    if "curve" in cell:
-        last = cell["curve"][-1]
-        seconds = f"{last['core_seconds']:.0f}"
-        if baseline:
-            times = f"{baseline['curve'][-1]['core_seconds'] / last['core_seconds']:.1f}"
-            if undefended:
-                reached = seconds_to(baseline["mainstay"], cell["curve"], undefended["mainstay"])
-            if kind != BASELINE:
-                difference = difference_text(cell, baseline)
-    figures = [f"{cell[name]:.3f}" for name in ("clean", "mainstay", "auto")]
-    robust = f"{cell['worst']:.3f} ({low:.3f}-{high:.3f})"
-    return [kind, *figures, robust, number(kept, 2), difference or MISSING, seconds, times, number(reached, 0)]
+    return TEMPLATES.get_template("inner/table.md.j2").render(
+        cells=cells, undefended=cells.get(UNDEFENDED), baseline=cells.get(BASELINE), kept_share=kept_share,
+        seconds_to=seconds_to, difference_text=difference_text,
+    )  # fmt: skip
 
 
 def difference_text(cell: dict, baseline: dict) -> str:

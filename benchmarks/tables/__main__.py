@@ -14,12 +14,12 @@ import tyro
 from benchmarks.tables.cells import SCALES, Cell, all_cells, estimated_core_seconds
 from benchmarks.tables.page import write_page
 from benchmarks.tables.run_cell import make_card, read_card, setting_of
+from saat_tf.command_line import ExitCode
 from saat_tf.data import DataError
 from trainers.console.output import say
 
 # TensorFlow keeps memory of every graph that it traced; a process of its own gives it back.
 CELLS_PER_PROCESS = 3
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,14 @@ class TablesOptions:
 def main(options: TablesOptions) -> int:
     """Make what is missing; return the exit code: 0, or 2 where options or data are at fault."""
     scale = SCALES[options.scale]
-    try:
+    with ExitCode() as outcome:
         cells = chosen_cells(options.only)
         todo = missing_cells(cells, options)
         (options.out / "results/tables").mkdir(parents=True, exist_ok=True)
         run_cells(todo, options)
         cards = {cell.name: read_card(card_file(options, cell), setting_of(cell, scale)) for cell in all_cells()}
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     page = write_page({name: card for name, card in cards.items() if card}, options.out)
     say(f"{sum(card is not None for card in cards.values())} of {len(cards)} cells: {page}")
     return 0

@@ -10,14 +10,6 @@ EPSILON_255 = 8.0
 NON_TARGETED = ("hag", "sdha", "mainstay")
 SUITE = ("auto", "mainstay", "center", "square")
 TARGETED = ("p2p", "dhta", "pros-gan", "tha", "mainstay-targeted")
-DEFENSES = {
-    "none": "undefended",
-    "atrdh": "ATRDH",
-    "cgat": "CgAT",
-    "saat": "SAAT",
-    "strong": "SAAT, strong",
-    "saat-inference": "SAAT, crafted in inference mode",
-}
 SEEDS, BITS, OTHER_BITS = (0, 1), 32, (16, 48, 64)
 # (epsilon of training in 1/255, lambda), each axis through the published (8, 1).
 TRADE_OFF = ((2.0, 1.0), (4.0, 1.0), (8.0, 1.0), (16.0, 1.0), (8.0, 0.25), (8.0, 4.0))
@@ -32,7 +24,7 @@ class Scale:
         num_train: training images, spread evenly over the list, which is in order of subjects.
         num_queries: attacked queries, spread likewise.
         pretrain_epochs: epochs of plain hashing training.
-        epochs: epochs of each defence.
+        epochs: epochs of each defense.
         square_steps: steps of Square, ten queries each; it has no published number for codes.
         fit_epochs: epochs of the attacks that are trained first.
         attack_steps: steps of the other attacks: the published 100.
@@ -99,6 +91,14 @@ def all_cells() -> list[Cell]:
     return main + curve + other
 
 
+def trade_off_cells() -> list[Cell]:
+    """Return the cells of the trade-off, sorted by epsilon and then lambda."""
+    return [
+        Cell(defense="saat-inference", epsilon_255=epsilon, adversarial_weight=weight)
+        for epsilon, weight in sorted(TRADE_OFF)
+    ]
+
+
 def attacks_of(cell: Cell, scale: Scale) -> dict[str, int]:
     """Return the names of the attacks on a cell's model, each with its number of steps."""
     names: tuple[str, ...] = ("mainstay",)
@@ -112,8 +112,8 @@ def attacks_of(cell: Cell, scale: Scale) -> dict[str, int]:
 def recipe_of(cell: Cell, scale: Scale, data_dir: Path) -> Corel5kRecipe:
     """Return the recipe that trains a cell's model: from ImageNet weights where undefended, else from there.
 
-    The undefended model and the variant that crafts in inference mode have settings of our own, found by trial; each
-    defence has its authors' optimizer, weights and crafting, and the epochs of the scale.
+    The undefended model and the variant with attacks in inference mode have settings of our own, found by trial; each
+    defense has its authors' optimizer, weights and inner attack, and the epochs of the scale.
     """
     recipe = Corel5kRecipe(
         data_dir=data_dir,

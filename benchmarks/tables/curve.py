@@ -5,9 +5,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.tables.cells import Cell
+from benchmarks.tables.cells import Cell, trade_off_cells
 from benchmarks.tables.figures import row_of
-from benchmarks.tables.sections import trade_off_cells
 from saat_tf.files import write_whole
 
 OPTIONS = {"epsilon_255": ("epsilon {:g}/255", "#2a6f97"), "adversarial_weight": ("lambda {:g}", "#c1121f")}
@@ -49,7 +48,7 @@ def draw_trade_off(cards: Mapping[str, dict], path: Path) -> None:
 
 
 def _varies_alone(cell: Cell, option: str) -> bool:
-    """Tell whether a cell has the published value in every option but this one."""
+    """Return whether a cell has the published value in every option but this one."""
     published = Cell(defense=cell.defense)
     return all(getattr(cell, other) == getattr(published, other) for other in OPTIONS if other != option)
 

@@ -1,16 +1,19 @@
 """Single figures of the page, looked up in the cards or computed from them."""
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+import statistics
+from collections.abc import Mapping
 
-from benchmarks.tables.cells import Cell
+from benchmarks.markdown import MISSING
+from benchmarks.tables.cells import SEEDS, Cell
 
-MISSING = "-"
+Cards = Mapping[str, dict]
 
 
-def row_of(card: dict, attack: str, metric: str = "MAP") -> dict | None:
-    """Return a card's row, or None where it has none."""
-    found = (row for row in card["results"] if row["attack"] == attack and row["metric"] == metric)
-    return next(found, None)
+def row_of(card: dict | None, attack: str, metric: str = "MAP") -> dict | None:
+    """Return a card's row, or None where there is no card or no such row."""
+    rows = card["results"] if card else ()
+    return next((row for row in rows if row["attack"] == attack and row["metric"] == metric), None)
 
 
 def value_of(card: dict, attack: str) -> float:
@@ -33,11 +36,8 @@ def shown(card: dict | None, attack: str, metric: str = "MAP") -> str:
         >>> shown({"results": [row]}, "hag"), shown({"results": [row]}, "sdha"), shown(None, "hag")
         ('0.250 (0.200-0.300)', '-', '-')
     """
-    row = row_of(card, attack, metric) if card else None
-    if row is None:
-        return MISSING
-    low, high = row["interval"]
-    return f"{row['value']:.3f} ({low:.3f}-{high:.3f})"
+    row = row_of(card, attack, metric)
+    return MISSING if row is None else "{:.3f} ({:.3f}-{:.3f})".format(row["value"], *row["interval"])
 
 
 def kept_share(robust: float, *, ideal: float, undefended: float) -> float:
@@ -60,27 +60,57 @@ def kept_share(robust: float, *, ideal: float, undefended: float) -> float:
     return (robust - ideal) / (undefended - ideal)
 
 
-def kept_of(cards: Mapping[str, dict], cell: Cell, attack: str) -> float | None:
-    """Return the kept share of a cell under an attack, or None where one of its two cards is not there."""
+def kept_of(cards: Cards, cell: Cell, attack: str) -> float | None:
+    """Return the kept share of a cell under an attack, or None where one of its two cards is missing."""
     card, undefended = cards.get(cell.name), cards.get(cell.undefended.name)
     if not card or not undefended:
         return None
     return kept_share(value_of(card, attack), ideal=value_of(card, "ideal"), undefended=value_of(undefended, "none"))
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a number as text, or a dash for None."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A mean over the seeds of two cells that both have been measured, beside SAAT's mean over the same seeds.
 
-
-def table(header: list[str], rows: Iterator[list[str]] | list[list[str]]) -> str:
-    """Return a table in Markdown.
-
-    Example:
-        >>> print(table(["attack", "MAP"], [["hag", "0.1"]]))
-        | attack | MAP |
-        |---|---|
-        | hag | 0.1 |
+    Args:
+        mean: the mean.
+        own: SAAT's.
+        inside: whether `mean` is within the interval of SAAT's at each seed.
     """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+    mean: float
+    own: float
+    inside: bool
+
+
+def comparison(
+    cards: Cards, defense: str, attack: str, *, own_defense: str, own_attack: str, metric: str = "MAP"
+) -> Comparison | None:
+    """Compare an attack on one defense with SAAT's own, or return None where no seed has both."""
+
+    def rows(name: str, of: str) -> list[dict | None]:
+        return [row_of(cards.get(Cell(defense=name, seed=seed).name), of, metric) for seed in SEEDS]
+
+    pairs = zip(rows(defense, attack), rows(own_defense, own_attack), strict=True)
+    found = [(row, own) for row, own in pairs if row and own]
+    if not found:
+        return None
+    mean, own_mean = (statistics.fmean(row["value"] for row in side) for side in zip(*found, strict=True))
+    return Comparison(mean, own_mean, all(inside(own, mean) for _, own in found))
+
+
+def inside(row: dict, value: float) -> bool:
+    """Return whether a value lies in the interval of a row."""
+    return row["interval"][0] <= value <= row["interval"][1]
+
+
+def below_chance(cards: Cards, defense: str) -> bool:
+    """Return whether a defense's MAP is below chance in the worst case, at any seed."""
+    found = [cards[cell.name] for cell in (Cell(defense=defense, seed=seed) for seed in SEEDS) if cell.name in cards]
+    return any(row["value"] < card["chance_map"] for card in found if (row := row_of(card, "worst")))
+
+
+def largest_change(cards: Cards) -> float:
+    """Return the largest change of a pixel by any attack, in 1/255."""
+    rows = [row for card in cards.values() for row in card["results"]]
+    return max(row["largest_change_255"] for row in rows if row.get("largest_change_255") is not None)

@@ -23,11 +23,11 @@ from trainers import corel5k
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
 from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import identity
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
 from trainers.runs.models import Evaluated
-from trainers.runs.resume import identity
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 EVALUATION_FIELDS = ("num_queries", "square_steps", "fit_epochs", "attack_steps")

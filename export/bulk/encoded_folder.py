@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from export.search.items import Block
-from saat_tf.durable import publish
+from saat_tf.files import write_text, write_whole
+from saat_tf.strict_json import read_json, read_json_lines
 
 FORMAT = 1
+UNREAD = "images of this kind are not read"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def shard_folder(folder: Path, number: int) -> Path:
 def write_encoding(folder: Path, encoding: Encoding) -> None:
     """Write encoding.json."""
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(encoding)}, indent=1) + "\n"
-    publish(folder / "encoding.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "encoding.json", text)
 
 
 def read_encoding(folder: Path) -> Encoding:
@@ -85,7 +87,7 @@ def read_encoding(folder: Path) -> Encoding:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file. Encode images first: python -m export.encode.")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another version of this program")
         return Encoding(**content)
@@ -105,18 +107,18 @@ def write_shard(folder: Path, shard: EncodedShard, ids: Sequence[str]) -> None:
         skipped = (json.dumps([ids[place], fault]) for place, fault in shard.faults)
         (path / "skipped.jsonl").write_text("".join(f"{line}\n" for line in skipped), encoding="ascii")
 
-    publish(shard_folder(folder, shard.number), write)
+    write_whole(shard_folder(folder, shard.number), write)
 
 
-def write_skipped(folder: Path, encoding: Encoding) -> int:
-    """Gather skipped.txt from all shards; return how many images could not be read."""
+def write_skipped(folder: Path, encoding: Encoding, passed_over: Sequence[str]) -> list[str]:
+    """Gather skipped.txt from all shards, and name the images of kinds that are not read; return its lines."""
     lines = []
     for number in range(len(encoding.shards)):
-        for line in _lines(shard_folder(folder, number) / "skipped.jsonl"):
-            item_id, fault = json.loads(line)
-            lines.append(f"{json.dumps(item_id)}: {fault}\n")
-    publish(folder / "skipped.txt", lambda path: path.write_text("".join(lines), encoding="utf-8"))
-    return len(lines)
+        for _, (item_id, fault) in read_json_lines(shard_folder(folder, number) / "skipped.jsonl"):
+            lines.append(f"{json.dumps(item_id)}: {fault}")
+    lines += [f"{json.dumps(file)}: {UNREAD}" for file in passed_over]
+    write_text(folder / "skipped.txt", "".join(f"{line}\n" for line in lines))
+    return lines
 
 
 def missing_shards(folder: Path, encoding: Encoding) -> list[int]:
@@ -128,7 +130,7 @@ def read_blocks(folder: Path, encoding: Encoding) -> Iterator[Block]:
     """Yield the items of each shard, with the path of the image as metadata.
 
     Raises:
-        ValueError: a shard is missing or damaged.
+        ValueError: a shard is missing or damaged, or no image is encoded.
     """
     missing = missing_shards(folder, encoding)
     if missing:
@@ -136,21 +138,27 @@ def read_blocks(folder: Path, encoding: Encoding) -> Iterator[Block]:
             f"{folder}: {len(missing)} of {len(encoding.shards)} shards are missing. Go on with the same "
             "python -m export.encode."
         )
-    for number in range(len(encoding.shards)):
-        yield _read_block(shard_folder(folder, number), encoding)
+    shards = [shard_folder(folder, number) for number in range(len(encoding.shards))]
+    if all(map(_is_empty, shards)):
+        raise ValueError(
+            f"{folder}: none of its {encoding.num_images} images could be encoded, see skipped.txt. Encode others."
+        )
+    for shard in shards:
+        yield _read_block(shard, encoding)
+
+
+def _is_empty(shard: Path) -> bool:
+    ids = shard / "ids.jsonl"
+    return ids.is_file() and not ids.stat().st_size
 
 
 def _read_block(shard: Path, encoding: Encoding) -> Block:
     try:
         codes = np.load(shard / "codes.npy", allow_pickle=False)
-        ids = [json.loads(line) for line in _lines(shard / "ids.jsonl")]
+        ids = [item_id for _, item_id in read_json_lines(shard / "ids.jsonl")]
         block = Block(codes, ids, [{"path": os.path.join(encoding.root, item_id)} for item_id in ids])
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise ValueError(
             f"{shard} cannot be read ({error}). Remove it and run python -m export.encode again."
         ) from error
     return block
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="ascii").split("\n")[:-1]

@@ -4,9 +4,14 @@ import dataclasses
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+from saat_tf.text_lists import DataError, listed_path, read_entries
+
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
+# Images as well, which are not read.
+UNREAD_SUFFIXES = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ico", ".tga", ".ppm", ".pgm", ".pnm"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,51 +20,69 @@ class Images:
 
     Args:
         root: what the ids are relative to, absolute.
-        ids: a path each, without repetition; sorted, or in the order of the list.
+        ids: a path each, in normal form and without repetition; sorted, or in the order of the list.
+        passed_over: sorted paths of files in the folder that are images of a kind which is not read.
     """
 
     root: Path
     ids: list[str]
+    passed_over: list[str] = dataclasses.field(default_factory=list)
 
     def paths(self, start: int, end: int) -> list[str]:
         """Return the paths of some of them."""
         return [os.path.join(self.root, item_id) for item_id in self.ids[start:end]]
 
 
-def list_images(source: Path) -> Images:
+def list_images(source: Path, root: Path | None = None) -> Images:
     """List the files with an image's suffix in a folder and its folders, or the lines of a text file.
 
     Hidden files and folders are passed over, and links to folders are not followed.
 
     Args:
-        source: a folder; or a file with one path a line, relative to its folder, empty lines and repetitions left out.
+        source: a folder; or a list with one path a line, relative to its folder, blank lines and repetitions left out.
+        root: what the ids are relative to, and no path of a list may leave. Default: the folder, or that of the list.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: it names no image.
+        FileNotFoundError: `source` does not exist.
+        DataError: it names no image, or a path that leaves `root`; or the list is not as `saat_tf.text_lists` reads it.
     """
-    source = Path(source).absolute()
+    source = Path(os.path.abspath(source))
+    root = source if source.is_dir() else source.parent if root is None else Path(os.path.abspath(root))
     if source.is_dir():
-        root, ids = source, sorted(_walk(source), key=os.fsencode)
+        files = sorted(_walk(source), key=os.fsencode)
+        ids = [file for file in files if _suffix(file) in SUFFIXES]
+        passed_over = [file for file in files if _suffix(file) in UNREAD_SUFFIXES]
         nothing = f"{source}: no file in it has one of the suffixes {', '.join(sorted(SUFFIXES))}."
+        if passed_over:
+            nothing += f" {len(passed_over)} are images of another kind, such as {passed_over[0]}. Convert them."
     elif source.is_file():
-        root = source.parent
-        lines = os.fsdecode(source.read_bytes()).splitlines()
-        ids, nothing = list(dict.fromkeys(line for line in lines if line.strip())), f"{source}: no line names a file."
+        ids, passed_over = list(dict.fromkeys(_listed(source, root))), []
+        nothing = f"{source}: no line names a file. Give one path a line."
     else:
         raise FileNotFoundError(f"{source}: no such file or folder. Give a folder of images, or a list of them.")
     if not ids:
-        raise ValueError(nothing)
-    return Images(root, ids)
+        raise DataError(nothing)
+    return Images(root, ids, passed_over)
 
 
-def _walk(source: Path) -> list[str]:
-    found = []
+def _walk(source: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = (x for x in names if not x.startswith(".") and os.path.splitext(x)[1].lower() in SUFFIXES)
-        found += (os.path.relpath(os.path.join(folder, name), source) for name in images)
-    return found
+        yield from (os.path.relpath(os.path.join(folder, name), source) for name in names if name[0] != ".")
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
+
+
+def _listed(file: Path, root: Path) -> Iterator[str]:
+    for number, line in read_entries(file):
+        item_id = os.path.relpath(os.path.join(file.parent, listed_path(line)), root)
+        if item_id.split(os.sep)[0] == os.pardir:
+            raise DataError(
+                f"{file}:{number}: {line} is not in {root}. Name a folder that holds all images of the list by --root."
+            )
+        yield item_id
 
 
 def digest(images: Images, start: int, end: int) -> str:

@@ -16,15 +16,15 @@ import tyro
 
 from export.demo.app import THEME, build_app
 from export.demo.guard import middleware
-from export.demo.parts import STYLE
 from export.demo.searches import Engine
-from export.encoder.run_encoder import load_model
+from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
-from trainers.run_folder.finished_run import load_run_data, read_card
+from saat_tf.pages import stylesheet
+from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
+from trainers.run_folder.models import HASHING, ROBUST, load_encoder_file
 
-USAGE_ERROR = 2
 MAX_UPLOAD = "20mb"
-MODEL_FILES = {"undefended": "hashing.keras", "robust": "robust.keras"}
+MODEL_FILES = {"undefended": HASHING, "robust": ROBUST}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,13 @@ class DemoOptions:
 def main(options: DemoOptions) -> int:
     """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are at fault."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
+    with ExitCode() as outcome:
         app = load_app(options)
         if not is_loopback(options.host):
             print(f"warning: everyone who reaches {options.host} can use this page; it asks for no password.")
         launch(app, options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     print(f"http://{options.host}:{options.port}  (Ctrl-C ends it)", flush=True)
     app.block_thread()
     return 0
@@ -75,11 +74,10 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     if not 1 <= options.port <= 65535:
         raise ValueError(f"--port must be in 1 to 65535. Received: {options.port}.")
     card = read_card(options.run_dir)
-    models = {title: load_model(options.run_dir / file) for title, file in MODEL_FILES.items()}
+    models = {title: load_encoder_file(options.run_dir / file) for title, file in MODEL_FILES.items()}
     data = _first(load_run_data(options.run_dir, card, options.data_dir, track), options.num_database)
     engines = [Engine(title, model, data, track=track) for title, model in models.items()]
-    resize_size = round(card["config"]["image_size"] / card["config"].get("crop_fraction", 1.0))
-    return build_app(engines, resize_size)
+    return build_app(engines, resize_size(card))
 
 
 def launch(app: gr.Blocks, options: DemoOptions) -> None:
@@ -97,7 +95,7 @@ def launch(app: gr.Blocks, options: DemoOptions) -> None:
         ssr_mode=False,
         mcp_server=False,
         theme=THEME,
-        css=STYLE,
+        css=stylesheet(),
         app_kwargs={"middleware": middleware(is_loopback(options.host))},
     )
 

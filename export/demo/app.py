@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import gradio as gr
 import numpy as np
 
-from export.demo.parts import hits, html_of, intro, label_names, results
+from export.demo.guard import refuse_urls
+from export.demo.parts import PARTS, hits, label_names, results
 from export.demo.searches import Attacked, Engine, Search, Subject, read_upload, target_of
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation.report.page import element
 
 # Those that need no network of their own trained first, the paper's first.
 ATTACKS = {
@@ -37,7 +37,7 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
 
     Args:
         engines: the encoders to compare, on one data set.
-        resize_size: shorter side of an upload before the centre cut, as in training.
+        resize_size: shorter side of an upload before the center crop, as in training.
     """
     data, side = engines[0].data, engines[0].model.image_size
     pages = [range(i, min(i + QUERIES_A_PAGE, len(data.test))) for i in range(0, len(data.test), QUERIES_A_PAGE)]
@@ -88,10 +88,10 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
         title=f"{data.name}: attack a search", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as app:
         subject, page = gr.State(first, time_to_live=KEPT_SECONDS), gr.State(0)
-        gr.HTML(intro(data, engines[0].model.code_length))
+        gr.HTML(PARTS.intro(data, engines[0].model.code_length))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
-                gr.HTML(html_of(element("h2", "1. Choose a picture")))
+                gr.HTML(PARTS.heading("1. Choose a picture"))
                 queries = gr.Gallery(
                     thumbnails(0), label="Queries of the run", show_label=False, columns=4, height="auto",
                     allow_preview=False, interactive=False, buttons=[], object_fit="cover", selected_index=0,
@@ -102,11 +102,12 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
                     own = gr.UploadButton(
                         "Your own picture", type="binary", file_types=["image"], size="sm", min_width=120
                     )
+                refuse_urls(own)
                 labels = gr.Dropdown(
                     list(data.class_names), multiselect=True, label="What does it show?", visible=False,
-                    info="Tells right results from wrong ones, and is what attacks aim at.", value=[],
+                    info="Decides which results are right, and is what attacks aim at.", value=[],
                 )  # fmt: skip
-                gr.HTML(html_of(element("h2", "2. Attack it")))
+                gr.HTML(PARTS.heading("2. Attack it"))
                 name = gr.Dropdown(list(ATTACKS.items()), value="mainstay", label="Attack", filterable=False)
                 epsilon = gr.Slider(
                     0, 32, value=8, step=1, label="Strength: levels of 255 that a pixel may change by (eps)", buttons=[]
@@ -115,7 +116,8 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
                 button = gr.Button("Attack", variant="primary", elem_id="attack")
             with gr.Column(scale=5, min_width=300):
                 shown = gr.HTML(show(first), elem_id="results", padding=False)
-        # What is private here cannot be called by a program: the page is for people.
+        # Left out of the description of the interface, and refused by Gradio's clients: the page is for people. Whoever
+        # speaks the page's own protocol can call them all the same, so each checks what it is given.
         page_only = {"api_visibility": "private"}
         queries.select(choose, page, [subject, shown, labels], **page_only)
         more.click(turn, page, [page, queries], **page_only)

@@ -1,10 +1,10 @@
 """What an exported encoder says of itself."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from saat_tf.evaluation import versions
+from trainers.run_folder.finished_run import read_card, resize_size
 
 Model = Literal["robust", "hashing"]
 
@@ -24,25 +24,19 @@ def model_card(run_dir: Path, model: Model) -> dict:
     Raises:
         ValueError: the run has no card, or one of another kind.
     """
-    file = run_dir / "card.json"
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file. --run-dir must name a finished run.")
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-        size = card["config"]["image_size"]
-        defense = "none" if model == "hashing" else card["config"].get("defense", "saat")
-        return {
-            **{name: card[name] for name in ("dataset", "backbone", "code_length", "epsilon_255", "chance_map")},
-            "defense": defense,
-            "results": [row for row in card["results"] if row["defense"] == defense],
-            "preprocessing": {
-                "pixels": "float32 in [0, 1], RGB; normalisation is inside",
-                "image_size": size,
-                "resize_size": round(size / card["config"].get("crop_fraction", 1.0)),
-                "resize": "shorter side to resize_size, bilinear with antialiasing, then the centre cut",
-            },
-            "trained_with": {"commit": None, **card["versions"]},
-            "exported_with": versions(),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: not the card of a run ({error!r}). Restore it, or repeat the run.") from error
+    card = read_card(run_dir)
+    size = card["config"]["image_size"]
+    defense = "none" if model == "hashing" else card["config"].get("defense", "saat")
+    return {
+        **{name: card[name] for name in ("dataset", "backbone", "code_length", "epsilon_255", "chance_map")},
+        "defense": defense,
+        "results": [row for row in card["results"] if row["defense"] == defense],
+        "preprocessing": {
+            "pixels": "float32 in [0, 1], RGB; normalization is inside",
+            "image_size": size,
+            "resize_size": resize_size(card),
+            "resize": "shorter side to resize_size, bilinear with antialiasing, then the center cut",
+        },
+        "trained_with": {"commit": None, **card["versions"]},
+        "exported_with": versions(),
+    }

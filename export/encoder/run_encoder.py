@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import keras
-
 from export.encoder.model_card import Model, model_card
 from saat_tf.models import HashingModel
+from trainers.run_folder.models import load_encoder_file
 
 
 def load_encoder(run_dir: Path, model: Model) -> tuple[HashingModel, dict]:
@@ -23,24 +22,4 @@ def load_encoder(run_dir: Path, model: Model) -> tuple[HashingModel, dict]:
         ValueError: it has no card, or the file is damaged, holds code, or is no encoder.
     """
     card = model_card(run_dir, model)
-    return load_model(run_dir / f"{model}.keras"), card
-
-
-def load_model(file: Path) -> HashingModel:
-    """Load a model file of a run, in Keras' safe mode.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds code, or is no encoder.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file. --run-dir must name a finished run.")
-    try:
-        encoder = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{file}: cannot be read as a model ({error}). Restore the file, or repeat the run."
-        ) from error
-    if not isinstance(encoder, HashingModel):
-        raise ValueError(f"{file}: expected a HashingModel. Received: {type(encoder).__name__}. Restore the file.")
-    return encoder
+    return load_encoder_file(run_dir / f"{model}.keras"), card

@@ -1,32 +1,51 @@
 """An encoder as a LiteRT (TensorFlow Lite) model: conversion, and running what came out."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+from saat_tf.codes import pack_codes
+from saat_tf.images import checked_images
+from saat_tf.models import HashingModel
 
 Variant = Literal["float32", "float16", "dynamic", "int8"]
 SIGNATURE = "serving_default"
 
 
-def convert(saved_model: Path, variant: Variant, images: np.ndarray) -> bytes:
-    """Convert the signature `serving_default` of an exported encoder; packed codes stay in the graph.
+def convert(encoder: HashingModel, variant: Variant, images: np.ndarray) -> bytes:
+    """Convert an encoder, pixels in and packed codes out; the packing stays in the graph.
 
-    It reads the folder and no Keras model or concrete function: from these the converter can leave variables behind.
+    The converter reads a folder and no Keras model or concrete function: from these it can leave variables behind. In
+    it pixels are not checked, since int8 cuts them off at the ends of its range before anyone could look.
 
     Args:
-        saved_model: what `export_saved_model` wrote.
+        encoder: the encoder. LiteRT has no convolutions of 16 bits, so its weights are converted in float32.
         variant: "float32"; "float16" stores weights so; "dynamic" stores them as int8 and computes activations' ranges
             as it runs; "int8" computes in int8 throughout, from float images to packed codes.
         images: float32 (N, S, S, 3) in [0, 1], of the kind that the encoder will see: "int8" takes its ranges from
             them.
 
     Returns:
-        The contents of a .tflite file. Its input and output are those of the signature, batch included.
+        The contents of a .tflite file, with the signature `serving_default`: `images`, float32 (batch, S, S, 3), to
+        `packed_codes`, uint8 (batch, K / 8).
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[SIGNATURE])
+    encoder = encoder.with_precision("float32")
+    pixels = [tf.TensorSpec((None, encoder.image_size, encoder.image_size, 3), tf.float32, name="images")]
+    archive = keras.export.ExportArchive()
+    archive.track(encoder)
+    archive.add_endpoint(SIGNATURE, lambda images: {"packed_codes": pack_codes(encoder.logits(images))}, pixels)
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        return _converter(folder, variant, images).convert()
+
+
+def _converter(folder: str, variant: Variant, images: np.ndarray) -> tf.lite.TFLiteConverter:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
     if variant != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant == "float16":
@@ -35,7 +54,7 @@ def convert(saved_model: Path, variant: Variant, images: np.ndarray) -> bytes:
         converter.representative_dataset = lambda: ({"images": image[np.newaxis]} for image in images)
         # Without this, an operation that has no int8 form would stay float and nobody would be told.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return converter.convert()
+    return converter
 
 
 class LiteRTEncoder:
@@ -58,7 +77,16 @@ class LiteRTEncoder:
         # The runner borrows from the interpreter, which must outlive it.
         self.interpreter = Interpreter(str(file), num_threads=num_threads or os.cpu_count())
         self.runner = self.interpreter.get_signature_runner(SIGNATURE)
+        self.image_size = int(self.runner.get_input_details()["images"]["shape"][1])
+        self.code_bytes = int(self.runner.get_output_details()["packed_codes"]["shape"][1])
 
     def encode(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
-        """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8)."""
-        return tf.constant(self.runner(images=np.asarray(images))["packed_codes"])
+        """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8).
+
+        Raises:
+            ValueError: the images are not floats of the model's size, or a pixel is NaN, infinite or outside of [0, 1].
+        """
+        images = checked_images(images, self.image_size)
+        if not len(images):  # the interpreter would fail, and crash at the next call
+            return tf.zeros((0, self.code_bytes), tf.uint8)
+        return tf.constant(self.runner(images=images.numpy())["packed_codes"])

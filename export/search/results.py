@@ -10,6 +10,7 @@ import rich.table
 import rich.text
 
 from export.search.items import Hit
+from saat_tf.printable import printable
 
 THUMBNAIL = 160
 
@@ -25,18 +26,6 @@ class QueryResult:
 
     query: str
     hits: list[Hit]
-
-
-def printable(text: str) -> str:
-    r"""Return text in which a terminal finds nothing to obey: whatever is not printable is escaped.
-
-    Example:
-        >>> printable("a\x1b[2J\udcff")
-        'a\\x1b[2J\\udcff'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text
-    )
 
 
 def result_table(results: Sequence[QueryResult], code_length: int) -> rich.table.Table:
@@ -60,47 +49,40 @@ def result_json(results: Sequence[QueryResult]) -> str:
 
 
 def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
-    """Return an HTML page that holds its pictures and asks for nothing outside; the path of an item is in its metadata.
+    """Return an HTML page that contains its pictures and requests nothing; the path of an item is in its metadata.
 
-    A picture that cannot be read any more leaves its place to words.
+    Where a picture cannot be read any more, the page says so.
     """
-    from saat_tf.evaluation.report.page import element, page  # brings TensorFlow
+    from saat_tf.pages import page_templates  # brings TensorFlow
 
-    parts = [element("h1", "Search results"), element("p", f"Distances are differing bits of {code_length}.")]
-    for result in results:
-        parts.append(element("h2", printable(result.query)))
-        parts.append(element("div", _figure(result.query, "The query."), class_="tiles"))
-        figures = [
-            _figure(hit.metadata.get("path"), f"{rank}: {printable(hit.id)}, distance {hit.distance}{_about(hit)}.")
-            for rank, hit in enumerate(result.hits, 1)
-        ]
-        parts.append(element("div", *figures, class_="tiles") if figures else element("p", "Nothing was found."))
-    return page("Search results", *parts)
-
-
-def _about(hit: Hit) -> str:
-    rest = {name: value for name, value in hit.metadata.items() if name != "path"}
-    return f", {json.dumps(rest, ensure_ascii=False)}" if rest else ""
-
-
-def _figure(path: str | None, caption: str):
-    from saat_tf.evaluation.report.page import element, picture
-
-    thumbnail = _thumbnail(path) if isinstance(path, str) else None
-    if thumbnail is None:
-        return element("figure", element("p", "no picture", class_="soft"), element("figcaption", caption))
-    png, size = thumbnail
-    return picture(png, size, caption, f"Picture of {caption}")
+    shown = [
+        {
+            "query": printable(result.query),
+            "picture": _thumbnail(result.query),
+            "hits": [
+                {
+                    "id": printable(hit.id),
+                    "distance": hit.distance,
+                    "picture": _thumbnail(hit.metadata.get("path")),
+                    "about": json.dumps({n: x for n, x in hit.metadata.items() if n != "path"}, ensure_ascii=False),
+                }
+                for hit in result.hits
+            ],
+        }
+        for result in results
+    ]
+    page = page_templates("export.search").get_template("results.html.j2")
+    return page.render(results=shown, code_length=code_length).encode("utf-8", "replace")
 
 
-def _thumbnail(path: str) -> tuple[bytes, tuple[int, int]] | None:
+def _thumbnail(path: object) -> dict | None:
     """Return a PNG of at most THUMBNAIL pixels a side, and its size; None where the file cannot be read."""
     from PIL import Image
 
     from saat_tf.data.decoding.decode import FORMATS, MAX_PIXELS
 
     try:
-        if not Path(path).is_file():
+        if not isinstance(path, str) or not Path(path).is_file():
             return None
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -111,4 +93,4 @@ def _thumbnail(path: str) -> tuple[bytes, tuple[int, int]] | None:
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, "PNG")
-    return buffer.getvalue(), small.size
+    return {"png": buffer.getvalue(), "width": small.width, "height": small.height}

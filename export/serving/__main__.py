@@ -1,10 +1,8 @@
 """Write a folder for TensorFlow Serving: `python -m export.serving --run-dir R --out DIR --version 1`."""
 
 import dataclasses
-import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import tyro
@@ -13,9 +11,9 @@ from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
 from export.saved_model import export_saved_model
 from export.serving.warm_up import write_warm_up
-from saat_tf.files import write_whole
+from saat_tf.command_line import ExitCode
+from saat_tf.files import atomic, write_text
 
-USAGE_ERROR = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # A request of more images than max_batch_size is refused. The server fills smaller batches up to the next allowed
@@ -44,7 +42,11 @@ MODEL = """\
 COMPOSE = """\
 services:
   serving:
-    image: tensorflow/serving:${TENSORFLOW_SERVING:-latest}
+    image: tensorflow/serving:${TENSORFLOW_SERVING:-2.21.0}
+    user: 65534:65534
+    mem_limit: ${SERVING_MEMORY:-4g}
+    cpus: ${SERVING_CPUS:-2}
+    pids_limit: 512
     command:
       - --model_config_file=/serving/models.config
       - --model_config_file_poll_wait_seconds=60
@@ -91,23 +93,20 @@ class ServingExport:
 def main(options: ServingExport) -> int:
     """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
     folder = options.out / "models" / options.name / str(options.version)
-    try:
+    with ExitCode() as outcome:
         check_options(options)
         encoder, card = load_encoder(options.run_dir, options.model)
         options.out.mkdir(parents=True, exist_ok=True)
         write_once(options.out / "batching_parameters.txt", BATCHING)
         write_once(options.out / "compose.yaml", COMPOSE)
         batch_sizes = allowed_batch_sizes(options.out / "batching_parameters.txt")
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=options.out) as temporary:
-            whole = Path(temporary) / "encoder"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(folder) as whole:  # fails where another export has been faster
             export_saved_model(encoder, whole, resize_size=card["preprocessing"]["resize_size"], card=card)
             write_warm_up(whole, options.name, batch_sizes)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(whole, folder)  # fails where another export has been faster
         write_models_config(options.out)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     sizes = ", ".join(map(str, batch_sizes))
     print(f"{folder}: warmed up for batches of {sizes}. In {options.out}, `docker compose up` starts the server.")
     return 0
@@ -132,14 +131,14 @@ def check_options(options: ServingExport) -> None:
 def write_once(file: Path, text: str) -> None:
     """Write a file where there is none."""
     if not file.exists():
-        write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(file, text)
 
 
 def write_models_config(out: Path) -> None:
     """Write models.config, which names every folder in models/."""
     names = sorted(folder.name for folder in (out / "models").iterdir() if NAME.fullmatch(folder.name))
     text = MODELS.format(models="".join(MODEL.format(name=name) for name in names))
-    write_whole(out / "models.config", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(out / "models.config", text)
 
 
 def allowed_batch_sizes(file: Path) -> list[int]:

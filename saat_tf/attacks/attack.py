@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from saat_tf.attacks.objectives import Goal, Objective, alignment
 from saat_tf.attacks.pgd import PGD, Relax
+from saat_tf.images import checked_images
+from saat_tf.labels import checked_labels
 from saat_tf.threat_model import ThreatModel
 
 
@@ -47,8 +49,8 @@ class GradientAttack:
         score: by which the end is compared with the beginning; larger is nearer to the goal.
 
     Raises:
-        ValueError: when called: images that are no floats.
-        tf.errors.InvalidArgumentError: when called: pixels that are NaN, infinite or outside of [0, 1].
+        ValueError: when called: images that `saat_tf.images.checked_images` refuses, or labels that are not 0/1.
+        tf.errors.InvalidArgumentError: in a graph, when it runs, for the same.
 
     Example:
         >>> from saat_tf.attacks.objectives import alignment
@@ -75,7 +77,10 @@ class GradientAttack:
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images."""
-        images, goal = self.prepare(encoder, images, labels, seed)
+        images = checked_images(images)
+        if images.shape[0] == 0:
+            return images
+        goal = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
         adversarial_images = self.pgd(self.relax(encoder), images, goal, seed)
         return self.nearer(encoder, adversarial_images, images, goal)
 
@@ -84,7 +89,7 @@ class GradientAttack:
     ) -> tuple[tf.Tensor, Goal]:
         """Return the checked images and the goal of each."""
         images = checked_images(images)
-        return images, self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        return images, self.goal(encoder, images, checked_labels(labels), seed)
 
     def relax(self, encoder: Encoder) -> Relax:
         """Return (images, alpha) -> relaxed codes float32 (B, K), in inference mode."""
@@ -95,28 +100,6 @@ class GradientAttack:
         relax = self.relax(encoder)
         nearer = self.score(relax(adversarial_images, 1.0), goal) > self.score(relax(images, 1.0), goal)
         return tf.where(nearer[:, None, None, None], adversarial_images, images)
-
-
-def checked_images(images: tf.Tensor) -> tf.Tensor:
-    """Return `images` as a float32 tensor.
-
-    Raises:
-        ValueError: they are not floats; uint8 pixels must be divided by 255 first.
-        tf.errors.InvalidArgumentError: a pixel is NaN, infinite or outside of [0, 1].
-    """
-    images = tf.convert_to_tensor(images)
-    if not images.dtype.is_floating or images.shape.rank != 4:
-        raise ValueError(
-            f"`images` must be floats in [0, 1] of shape (batch, S, S, 3). Received: {images.dtype.name} of shape "
-            f"{tuple(images.shape)}. Divide uint8 pixels by 255."
-        )
-    images = tf.debugging.check_numerics(tf.cast(images, tf.float32), "`images` hold a pixel that is NaN or infinite.")
-    inside = tf.reduce_all((images >= 0.0) & (images <= 1.0))
-    message = "`images` hold a pixel outside of [0, 1]. Divide pixels of 0..255 by 255."
-    with tf.control_dependencies(
-        [tf.debugging.Assert(inside, [message, tf.reduce_min(images), tf.reduce_max(images)])]
-    ):
-        return tf.identity(images)
 
 
 def code_goal(codes_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], targeted: bool) -> GoalOf:

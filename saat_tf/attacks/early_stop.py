@@ -8,6 +8,8 @@ from saat_tf.attacks.attack import Attack, Encoder, GradientAttack
 from saat_tf.attacks.halving import HalvingStep
 from saat_tf.attacks.objectives import ADAPTIVE_MARGIN, alignment
 from saat_tf.attacks.rules import SignStep
+from saat_tf.images import checked_images
+from saat_tf.labels import checked_labels
 
 # Steps between two looks; a look costs one forward pass, a step about three.
 STRETCH = 10
@@ -67,7 +69,11 @@ class EarlyStop:
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
         """Return adversarial images (B, S, S, 3) and the steps that each took, int64 (B,)."""
+        images = checked_images(images)
+        if not len(images):
+            return images, np.zeros(0, np.int64)
         pgd = self.attack.pgd
+        labels = checked_labels(labels)
         alphas = pgd.schedule(pgd.num_steps)
         fixed, moving, gains = self._begin((images, labels), seed)
         gains, taken = gains.numpy(), np.zeros(len(images), np.int64)

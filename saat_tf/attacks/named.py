@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Attack, Encoder, checked_images
+from saat_tf.attacks.attack import Attack, Encoder
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
     NUM_STEPS,
@@ -22,6 +22,7 @@ from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import square_attack
+from saat_tf.images import checked_images
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.threat_model import ThreatModel
 
@@ -83,7 +84,8 @@ class GeneratorAttack:
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3)."""
-        return self.gan.attack(encoder, checked_images(images), labels, seed)
+        images = checked_images(images)
+        return self.gan.attack(encoder, images, labels, seed) if images.shape[0] != 0 else images
 
 
 def _pros_gan(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:

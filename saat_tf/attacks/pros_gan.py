@@ -8,6 +8,7 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
 from saat_tf.threat_model import ThreatModel
 
 HASHING_WEIGHT = 5.0
@@ -117,10 +118,10 @@ class ProSGAN(keras.Model):
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
         Raises:
-            ValueError: `train_labels` has no labelled row, or other classes than the prototype network.
+            ValueError: `train_labels` are not 0/1, have no labelled row, or other classes than the prototype network.
         """
-        train_labels = np.asarray(train_labels)
-        if train_labels.ndim != 2 or train_labels.shape[1] != prototype_net.num_classes or not train_labels.any():
+        train_labels = check_labels(train_labels, "train_labels")
+        if train_labels.shape[1] != prototype_net.num_classes or not train_labels.any():
             raise ValueError(
                 f"`train_labels` must be (items, {prototype_net.num_classes}), the classes of the prototype network, "
                 f"with at least one label. Received: shape {train_labels.shape}."
@@ -155,7 +156,8 @@ class ProSGAN(keras.Model):
             float32 (B, S, S, 3), inside the ball and [0, 1].
 
         Raises:
-            ValueError: images that are not floats of the encoder's size, or target labels of other rows or classes.
+            ValueError: images that are not floats of the encoder's size, or target labels of other rows or classes, or
+                not 0/1.
         """
         del encoder, seed
         images, target_labels = tf.convert_to_tensor(images), tf.convert_to_tensor(target_labels)
@@ -171,11 +173,22 @@ class ProSGAN(keras.Model):
                 f"`target_labels` must be one row of {expected[1]} classes for each image. Received: shape "
                 f"{target_labels.shape} for {expected[0]} images."
             )
-        return self._attack(tf.cast(images, tf.float32), tf.cast(target_labels, tf.float32))
+        return self._attack(tf.cast(images, tf.float32), checked_labels(target_labels, "target_labels"))
 
     @tf.function(reduce_retracing=True)
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
+
+    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+        """Fit as Keras does, on batches of (images, labels, index).
+
+        Raises:
+            ValueError: labels of a batch are not 0 and 1, before its step.
+        """
+        if y is not None:
+            check_labels(y)
+        with label_errors():
+            return super().fit(checked_batches(x), y, **options)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from saat_tf.labels import check_labels
 from saat_tf.progress import Track
 
 LEARNING_RATE, BETAS = 1e-4, (0.5, 0.999)
@@ -24,15 +25,12 @@ def checked(train_codes: np.ndarray, train_labels: np.ndarray) -> tuple[np.ndarr
             "`train_codes` must be (items, bits) and `train_labels` (items, classes), one row each per item. Received: "
             f"shapes {train_codes.shape} and {train_labels.shape}."
         )
-    for name, values, allowed, remedy in (
-        ("train_codes", train_codes, (-1, 1), "Unpack packed codes with `saat_tf.codes.unpack_codes`."),
-        ("train_labels", train_labels, (0, 1), "Give multi-hot rows."),
-    ):
-        if not np.isin(values, allowed).all():
-            raise ValueError(
-                f"`{name}` must hold {allowed[0]} and {allowed[1]} alone. Received: {values.dtype} with values "
-                f"{np.unique(values)[:5].tolist()}. {remedy}"
-            )
+    if not np.isin(train_codes, (-1, 1)).all():
+        raise ValueError(
+            f"`train_codes` must hold -1 and 1 alone. Received: {train_codes.dtype} with values "
+            f"{np.unique(train_codes)[:5].tolist()}. Unpack packed codes with `saat_tf.codes.unpack_codes`."
+        )
+    check_labels(train_labels, "train_labels")
     if not train_labels.any():
         raise ValueError("No training item has a label, so there is no prototype to learn. Received: all-zero labels.")
     return train_codes.astype(np.float32), train_labels.astype(np.float32)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GoalOf, checked_images, code_goal
+from saat_tf.attacks.attack import Encoder, GoalOf, code_goal
 from saat_tf.codes import sign
+from saat_tf.images import checked_images
+from saat_tf.labels import checked_labels
 from saat_tf.threat_model import ThreatModel
 
 # The share of pixels that a square covers is halved after these shares of the queries.
@@ -54,7 +56,9 @@ class SquareAttack:
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3)."""
         images = checked_images(images)
-        wanted = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        if images.shape[0] == 0:
+            return images
+        wanted = self.goal(encoder, images, checked_labels(labels), seed)
 
         def agreement(x: tf.Tensor) -> tf.Tensor:
             codes = sign(tf.cast(encoder(x, alpha=1.0, training=False), tf.float32))

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from saat_tf.backbones.weights import read_torch_state_dict
+from saat_tf.backbones.weights import check_weights_file, read_torch_state_dict
 from saat_tf.files import write_whole
 
 NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -35,8 +35,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix != ".safetensors":
         return read_torch_state_dict(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    check_weights_file(path)
     try:
         import safetensors.numpy  # only here, so that it stays optional
     except ImportError as error:
@@ -45,9 +44,9 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:  # the last two: a type that NumPy lacks
+    except Exception as error:  # a shape or a type that NumPy lacks can raise anything
         raise ValueError(
-            f"Expected a safetensors file of floats. Received: {path}: {error}. "
+            f"Expected a safetensors file of floats. Received: {path}: {error or type(error).__name__}. "
             "Fetch the file again if it may be truncated or corrupt; save tensors of a rarer type as float32."
         ) from error
 

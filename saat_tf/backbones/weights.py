@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ MAX_BYTES = 2**31
 # EfficientNet-Lite0 takes 10,400 opcodes for 296 tensors. The limit also bounds how deep a hostile pickle can nest
 # and how far it can make the unpickler grow its memo.
 MAX_OPCODES = 100_000
+# Sets hash what they contain; a state dict has none.
+SET_OPCODES = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 # Both numbers open a file of torch.save before PyTorch 1.6 (torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -50,14 +52,24 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]  # in elements
 
 
-class _StateDictUnpickler(pickle.Unpickler):
-    """Unpickler that knows four names and turns tensors into descriptions, so that loading runs no foreign code."""
+class _StateDictUnpickler(pickle._Unpickler):
+    """Unpickler that knows four names and turns tensors into descriptions, so that loading runs no foreign code.
+
+    It derives from the standard library's unpickler in Python, whose opcodes can be replaced. A key is checked before
+    it is hashed: hashing pairs of pairs, each named twice, doubles with each level, and no signal interrupts it.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.pairs = 0
 
     def find_class(self, module: str, name: str) -> object:
         """Return the stand-in for an admitted name; refuse every other."""
         # The lambdas are made anew for each call: the BUILD opcode can set attributes on what stands here.
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return self._ordered_dict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
@@ -74,6 +86,52 @@ class _StateDictUnpickler(pickle.Unpickler):
                 if 0 <= length <= MAX_BYTES and view in ([], [None]):
                     return _Storage(np.dtype(STORAGE_DTYPES[kind]), key, length)
         raise ValueError("a storage record is not (storage, type, key, place, length)")
+
+    def _ordered_dict(self, pairs: object = ()) -> OrderedDict:
+        pairs = [(key, value) for key, value in pairs]
+        self._check_keys(key for key, _ in pairs)
+        return OrderedDict(pairs)
+
+    def _check_keys(self, keys: Iterable) -> None:
+        for key in keys:
+            self.pairs += 1
+            if type(key) not in (str, int):
+                raise ValueError(f"it has a dictionary key that is a {type(key).__name__}")
+        if self.pairs > MAX_OPCODES:  # one list can be made a dictionary many times
+            raise ValueError(f"it has more dictionary items than any state dict ({MAX_OPCODES})")
+
+    def load_setitem(self) -> None:
+        """Check the key of an item, then set it."""
+        self._check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Check the keys of all items since the mark, then set them."""
+        self._check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """Check the keys of all items since the mark, then make a dictionary of them."""
+        self._check_keys(self.stack[::2])
+        super().load_dict()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
+
+def check_weights_file(path: Path) -> None:
+    """Check that a file of weights is a regular file of a size that can be read.
+
+    Raises:
+        FileNotFoundError: there is none; devices and pipes are none either.
+        ValueError: it is larger than `MAX_BYTES`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"A checkpoint may have at most {MAX_BYTES} bytes. Received: {path} of {size} bytes.")
 
 
 def read_torch_state_dict(path: str | Path) -> dict[str, np.ndarray]:
@@ -99,9 +157,7 @@ def read_torch_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         (64, 3, 7, 7)
     """
     path = Path(path)
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"A checkpoint may have at most {MAX_BYTES} bytes. Received: {path} of {size} bytes.")
+    check_weights_file(path)
     data = path.read_bytes()
     try:
         return _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
@@ -125,6 +181,8 @@ def _unpickle(stream: io.BytesIO) -> object:
         memo_index = argument if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") else 0
         if max(count, memo_index) >= MAX_OPCODES:
             raise ValueError(f"its pickle is larger than any state dict's ({MAX_OPCODES} opcodes)")
+        if opcode.name in SET_OPCODES:
+            raise ValueError("its pickle has a set")
         if opcode.name.startswith("EXT"):  # the registry of extension codes passes find_class by
             raise UnsafeCheckpointError(f"extension code {argument}")
     end = stream.tell()
@@ -160,6 +218,8 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     item_bytes = {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in tensors.values()}
     storages = {}
     for key in _unpickle(stream):
+        if not isinstance(key, str) or key not in item_bytes:
+            raise ValueError("it has a storage that no tensor uses")
         length = int.from_bytes(stream.read(8), "little")
         storages[key] = stream.read(length * item_bytes[key])
     return _build(tensors, storages.__getitem__)

@@ -4,7 +4,6 @@ from saat_tf.data.decoding.decode import UnreadableImage, check_images, decode_i
 from saat_tf.data.disk_cache import cached_file_split
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import (
-    DataError,
     ImageList,
     ImageLists,
     keep_columns,
@@ -28,6 +27,7 @@ from saat_tf.data.splits import Protocol, make_split
 from saat_tf.data.subset import spread_indices, subset
 from saat_tf.data.tfds.coco import read_coco
 from saat_tf.data.validation.inspection import Inspection, inspect_folder
+from saat_tf.text_lists import DataError
 
 __all__ = [
     "CLASS_NAMES",

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.data.decoding.decode import image_faults
-from saat_tf.data.list_format import DataError
 from saat_tf.data.pipeline import Split, contents_decoder, indices
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 TRAIN, HELD_OUT = "train", ("val", "validation", "valid", "test")
 HOW_TO_LAY_OUT = (
@@ -166,8 +166,29 @@ def readable(images: ClassifiedImages, track: Track = silent, *, skip: bool = Fa
     return left, faults
 
 
-def class_split(images: ClassifiedImages, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
-    """Make a split of classified images, decoded by `decode_image`; its labels are class numbers, int32 (N,)."""
+@dataclasses.dataclass(frozen=True)
+class ClassSplit(Split):
+    """Items of one class each: `labels` are class numbers, int32 (N,), and a batch has those of its items, (B,).
+
+    Raises:
+        ValueError: the labels are not that.
+    """
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.labels.dtype != np.int32 or (self.labels < 0).any():
+            raise ValueError(
+                f"`labels` must be class numbers, int32 (N,). Received: {self.labels.dtype} {self.labels.shape}."
+            )
+
+    @classmethod
+    def of_rows(cls, split: Split) -> "ClassSplit":
+        """Return a split whose label rows have a single 1 each as one of class numbers."""
+        fields = {field.name: getattr(split, field.name) for field in dataclasses.fields(split)}
+        return cls(**{**fields, "labels": split.labels.argmax(axis=1).astype(np.int32)})
+
+
+def class_split(images: ClassifiedImages, image_size: int, resize_size: int, *, cache: bool = False) -> ClassSplit:
+    """Make a split of classified images, decoded by `decode_image`."""
     paths = tf.constant([str(image.path) for image in images.files])
     # Of each image its first byte, its number of bytes, and the bytes of its file that follow.
     lengths = {path: path.stat().st_size for path in {image.path for image in images.files}}
@@ -179,7 +200,7 @@ def class_split(images: ClassifiedImages, image_size: int, resize_size: int, *, 
         part = tf.data.FixedLengthRecordDataset(paths[index], size, header_bytes=offset, footer_bytes=rest)
         return index, part.get_single_element()
 
-    return Split(images.classes, indices, read, contents_decoder(image_size, resize_size), cache)
+    return ClassSplit(images.classes, indices, read, contents_decoder(image_size, resize_size), cache)
 
 
 def _classified(by_class: dict[str, list[ImageBytes]], names: tuple[str, ...]) -> ClassifiedImages:

@@ -4,13 +4,13 @@ import concurrent.futures
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import tensorflow as tf
 
 from saat_tf.data.list_format import DataError, ImageList
 from saat_tf.data.pipeline import Split, centre_only, evaluation_batches, file_split, indices
+from saat_tf.files import atomic
 from saat_tf.progress import Track, silent
 
 BATCH = 32
@@ -72,15 +72,13 @@ def _fill(folder: Path, split: Split, image_bytes: int, track: Track) -> None:
             f"{folder.parent}: {len(split) * image_bytes / 1e9:.1f} GB are needed for {len(split)} decoded images, "
             f"{free / 1e9:.1f} GB are free. Make room, or do without the cache."
         )
-    with tempfile.TemporaryDirectory(prefix=f".writing-{folder.name}-", dir=folder.parent) as temporary:
-        whole = Path(temporary) / folder.name
-        whole.mkdir()
-        batches = evaluation_batches(split, BATCH).as_numpy_iterator()
-        for shown, _, index in track(batches, -(-len(split) // BATCH), "Decoding images"):
-            for image, i in zip(shown, index, strict=True):
-                (whole / _name(i)).write_bytes(image.tobytes())
-        try:
-            os.rename(whole, folder)
-        except OSError:
-            if not folder.is_dir():  # unless another run has filled it meanwhile
-                raise
+    try:
+        with atomic(folder) as whole:
+            whole.mkdir()
+            batches = evaluation_batches(split, BATCH).as_numpy_iterator()
+            for shown, _, index in track(batches, -(-len(split) // BATCH), "Decoding images"):
+                for image, i in zip(shown, index, strict=True):
+                    (whole / _name(i)).write_bytes(image.tobytes())
+    except OSError:
+        if not folder.is_dir():  # unless another run has filled it meanwhile
+            raise

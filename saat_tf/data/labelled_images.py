@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.list_format import DataError, File
 from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError, File
 
 # Bounds on what an archive may hold: MIRFLICKR-25K has images below 1 MB and 3 GB in all.
 MAX_FILE_BYTES, MAX_ARCHIVE_BYTES = 2**26, 2**35

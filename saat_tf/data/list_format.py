@@ -2,31 +2,21 @@
 
 import dataclasses
 import gzip
-import importlib.resources.abc
-import io
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from saat_tf.data.split_rules import Rows, query_faults, raise_errors
 from saat_tf.files import write_whole
+from saat_tf.text_lists import DataError, can_be_listed, listed_path, read_lines
 
 SPLITS = ("train", "database", "test")
 HOW_TO_LAY_OUT = (
     "A data folder holds <split>_img.txt (one image path a line, relative to the folder) and <split>_label.txt (one "
     "row of 0/1 a line) for the splits train, database and test; test holds the queries. Each may be gzipped: .txt.gz."
 )
-# The longest list in use, COCO's database, has 19 MB of labels. A file that unpacks to more than this is no list.
-MAX_LIST_BYTES = 2**30
-
-# What pathlib.Path and zipfile.Path have in common.
-File = importlib.resources.abc.Traversable
-
-
-class DataError(ValueError):
-    """Something is wrong with the user's data; the message names file, line and remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +59,19 @@ def read_image_lists(data_dir: Path, *, num_classes: int | None = None) -> Image
         num_classes: keep the first label columns only, and of the images those that keep a label; all by default.
 
     Returns:
-        `ImageLists` with non-empty splits, one label width, existing files, and no query in the database.
+        `ImageLists` with non-empty splits, one label width, existing files, and no query in the database or the
+        training set.
 
     Raises:
-        DataError: anything is missing, malformed, of unequal length, empty, or a query stands in the database.
+        DataError: anything is missing, malformed, of unequal length, empty, or a query stands in another split.
     """
     data_dir = Path(data_dir)
     splits = [_read_split(data_dir, name) for name in SPLITS]
     widths = {split.name: split.labels.shape[1] for split in splits}
     if len(set(widths.values())) > 1:
         raise DataError(f"{data_dir}: label rows differ in width between splits: {widths}. Use one set of classes.")
-    _check_disjoint(data_dir, test=splits[2], database=splits[1])
     lists = ImageLists(*splits)
+    raise_errors(query_faults({split.name: _rows(data_dir, split) for split in splits}))
     return lists if num_classes is None else keep_columns(lists, num_classes, data_dir)
 
 
@@ -111,12 +102,7 @@ def read_class_names(data_dir: Path, num_classes: int) -> list[str]:
     file = data_dir / "classes.txt"
     if not file.is_file():
         return [f"label {column}" for column in range(num_classes)]
-    try:
-        names = file.read_text(encoding="utf-8-sig").splitlines()[:num_classes]
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
+    names = read_lines(file)[:num_classes]
     if len(names) < num_classes or not all(names):
         raise DataError(f"{file}: expected {num_classes} class names, one a line, as the label rows have columns.")
     return names
@@ -142,9 +128,12 @@ def write_image_lists(lists: ImageLists, class_names: Sequence[str], folder: Pat
     base = os.path.realpath(folder)
     for split in (lists.train, lists.database, lists.test):
         paths = [Path(os.path.relpath(os.path.realpath(path), base)).as_posix() for path in split.paths]
-        strange = [path for path in paths if path != path.strip() or len(path.splitlines()) != 1]
+        strange = [path for path in paths if not can_be_listed(path)]
         if strange:
-            raise DataError(f"the path {strange[0]!r} has white space at an end or a line break. Rename the image.")
+            raise DataError(
+                f"the path {strange[0]!r} cannot stand in a list: it has a space at an end, a line break, a backslash "
+                "or bytes that are not UTF-8. Rename the image."
+            )
         _write_lines(folder / f"{split.name}_img{suffix}", paths)
         digits = split.labels.astype(np.uint8).astype("U1")
         _write_lines(folder / f"{split.name}_label{suffix}", map(" ".join, digits))
@@ -155,27 +144,6 @@ def find_list(path: Path) -> Path | None:
     return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
 
 
-def read_lines(file: File) -> list[str]:
-    """Read the lines of a UTF-8 text file, gzipped where its name ends in .gz, without blank ones at its end.
-
-    Raises:
-        DataError: it is no such file, or unpacks to more than `MAX_LIST_BYTES`.
-    """
-    try:
-        contents = file.read_bytes()
-        if file.name.endswith(".gz"):
-            contents = gzip.GzipFile(fileobj=io.BytesIO(contents)).read(MAX_LIST_BYTES + 1)
-            if len(contents) > MAX_LIST_BYTES:
-                raise DataError(f"{file}: unpacks to more than {MAX_LIST_BYTES:,} bytes, which is no list.")
-        return contents.decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: not a UTF-8 text file ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: not a whole gzip file ({error}). Fetch it again.") from error
-
-
 def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
     """Read a list of image names and its list of labels, plain or gzipped.
 
@@ -184,7 +152,7 @@ def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
         labels: N rows of 0/1.
 
     Returns:
-        The names without white space around them, and float32 (N, C).
+        The names as they are listed, and float32 (N, C).
 
     Raises:
         DataError: a file is missing, empty, malformed, or of another length than the other.
@@ -201,13 +169,13 @@ def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
         )
     if not lines:
         raise DataError(f"{image_file}: the list is empty. {HOW_TO_LAY_OUT}")
-    return [line.strip() for line in lines], _parse_labels(label_file, label_lines)
+    return lines, _parse_labels(label_file, label_lines)
 
 
 def _read_split(data_dir: Path, name: str) -> ImageList:
     images = data_dir / f"{name}_img.txt"
     names, labels = read_split(images, data_dir / f"{name}_label.txt")
-    paths = tuple(data_dir / name for name in names)
+    paths = tuple(data_dir / listed_path(name) for name in names)
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise DataError(
@@ -253,14 +221,8 @@ def _keep_columns(split: ImageList, num_classes: int, data_dir: Path) -> ImageLi
     return dataclasses.replace(split, labels=split.labels[:, :num_classes])
 
 
-def _check_disjoint(data_dir: Path, *, test: ImageList, database: ImageList) -> None:
-    in_database = {os.path.realpath(path): number for number, path in enumerate(database.paths, start=1)}
-    queries = [(number, os.path.realpath(path)) for number, path in enumerate(test.paths, start=1)]
-    shared = [(number, path) for number, path in queries if path in in_database]
-    if shared:
-        number, path = shared[0]
-        raise DataError(
-            f"{data_dir}/test_img.txt:{number}: the query {os.path.basename(path)} also stands in the database "
-            f"({data_dir}/database_img.txt:{in_database[path]}); {len(shared)} queries do. A query that finds itself "
-            "inflates the score: remove the queries from the database list."
-        )
+def _rows(data_dir: Path, split: ImageList) -> Rows:
+    """Return the rows of a split, an image known by where its file really is."""
+    file = data_dir / f"{split.name}_img.txt"
+    keys = [os.path.realpath(path) for path in split.paths]
+    return Rows(str(find_list(file) or file), [path.name for path in split.paths], keys, split.lines)

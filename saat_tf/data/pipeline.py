@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.list_format import ImageList
+from saat_tf.labels import check_labels
 
 Seed = int | tf.Tensor
 Source = Callable[[int, int, Seed | None], tf.data.Dataset]
@@ -37,6 +38,9 @@ class Split:
             12 S^2 bytes each, or under random crops the items as they are stored.
         first: index of the first item; that of a shard is its place in the whole split.
         is_shard: whether this is a part that `shard` made.
+
+    Raises:
+        ValueError: labels are not 0/1.
     """
 
     labels: np.ndarray
@@ -46,6 +50,9 @@ class Split:
     cache: bool = False
     first: int = 0
     is_shard: bool = False
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)

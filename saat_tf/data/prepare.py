@@ -14,16 +14,16 @@ from typing import Annotated, ClassVar, Literal
 import rich.progress
 import tyro
 
+from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.decode import check_images
 from saat_tf.data.labelled_images import LabelledImages
-from saat_tf.data.list_format import SPLITS, DataError, ImageLists, write_image_lists
+from saat_tf.data.list_format import SPLITS, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest
 from saat_tf.data.tfds import coco, flickr25k, nus_wide
 from saat_tf.data.tfds.coco_tfds import read_coco_tfds
-from saat_tf.files import write_json, write_whole
+from saat_tf.files import write_json, write_text
 from saat_tf.progress import Track, silent
-
-USAGE_ERROR = 2
+from saat_tf.text_lists import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def prepare(options: Prepare, track: Track = silent) -> tuple[LabelledImages, Im
         write_image_lists(lists, images.class_names, folder)
         if images.skipped:
             text = "".join(f"{name}\n" for name in images.skipped)
-            write_whole(folder / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+            write_text(folder / "skipped.txt", text)
         write_json(folder / "split.json", _facts(options, images, lists))
     return images, lists
 
@@ -186,11 +186,10 @@ def _track(items: Iterable, total: int, description: str) -> Iterable:
 
 def main(options: Prepare) -> int:
     """Prepare a data set and print what came out; return the exit code, 2 where options or data are at fault."""
-    try:
+    with ExitCode() as outcome:
         images, lists = prepare(options, _track)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     sizes = ", ".join(f"{len(getattr(lists, name).paths):,} {name}" for name in ("test", "database", "train"))
     print(f"{options.out}: {len(images):,} images (the paper's {options.protocol.num_images:,}), {sizes}.")
     if images.skipped:

@@ -11,10 +11,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from saat_tf.data.decoding.decode import UnreadableImage, image_faults
-from saat_tf.data.list_format import DataError, ImageList
+from saat_tf.data.list_format import ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
 from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 # Records that are shuffled at a time, as encoded files: 1.6 GB of photographs of 160 kB.
 SHUFFLE_BUFFER = 10_000
@@ -111,6 +112,9 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
             "set. Write them again."
         )
     bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
+    for file, (rows, _, _) in zip(files, parts, strict=True):
+        if not np.isin(rows, (0, 1)).all():
+            raise DataError(f"{file}: labels must be 0 or 1. Received: {rows.min()} to {rows.max()}. Write it again.")
     labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
     source = _source([str(file) for file in files], bounds)
     return Split(labels, source, _read, contents_decoder(image_size, resize_size), cache)

@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 
 from saat_tf.data.labelled_images import LabelledImages
-from saat_tf.data.list_format import SPLITS, DataError, ImageList, ImageLists, find_list, read_split
+from saat_tf.data.list_format import SPLITS, ImageList, ImageLists, find_list, read_split
+from saat_tf.data.split_rules import Rows, query_faults, raise_errors
+from saat_tf.text_lists import DataError, listed_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,25 +120,23 @@ def official_split(
 
     Raises:
         DataError: a list is missing or malformed, names an unknown image, or has other labels; or a query stands in the
-            database as listed.
+            training set, or in the database as listed.
     """
     if database not in ("listed", "joined", "rest"):
         raise ValueError(f"expected database 'listed', 'joined' or 'rest'. Received: {database!r}.")
     places: dict[str, list[int]] = {}
     for i, name in enumerate(images.ids):
         places.setdefault(_base(name), []).append(i)
-    rows = {name: _listed(images, places, lists, name) for name in SPLITS if name != "database" or database != "rest"}
+    is_listed = database == "listed"
+    read = [name for name in SPLITS if name != "database" or database != "rest"]
+    listed = {name: _listed(images, places, lists, name) for name in read}
+    raise_errors(query_faults({name: split for name, split in listed.items() if name != "database" or is_listed}))
+    rows = {name: list(split.keys) for name, split in listed.items()}
     queries = set(rows["test"])
     if database == "rest":
         rows["database"] = [i for i in _drawn_order(len(images), 0) if i not in queries]
     elif database == "joined":
         rows["database"] = [i for i in dict.fromkeys(rows["database"] + rows["train"]) if i not in queries]
-    shared = queries.intersection(rows["database"])
-    if shared:
-        raise DataError(
-            f"{_file(lists, 'database', 'img')}: {len(shared):,} of {len(queries):,} queries stand in the "
-            "database list. HashNet's COCO lists are so: choose the database 'joined': (database + train) - test."
-        )
     return _image_lists(images, **rows)
 
 
@@ -187,11 +187,14 @@ def _file(lists: Path, split: str, kind: str) -> Path:
 
 
 def _base(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
+    return listed_path(name).rpartition("/")[2]
 
 
-def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, split: str) -> list[int]:
-    """Return the rows of the images that one list names, in its order; `places` has the rows of each file name."""
+def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, split: str) -> Rows:
+    """Return the images that one list names, in its order, each known by its row in `images`.
+
+    `places` has the rows of each file name.
+    """
     file = _file(lists, split, "img")
     names, listed_labels = read_split(file, _file(lists, split, "label"))
     skipped = {_base(name) for name in images.skipped}
@@ -199,7 +202,7 @@ def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, s
     for line, name in enumerate(names):
         found = places.get(_base(name), [])
         if len(found) > 1:
-            found = [i for i in found if name.replace("\\", "/").endswith(images.ids[i])] or found
+            found = [i for i in found if listed_path(name).endswith(images.ids[i])] or found
         if len(found) == 1:
             rows.append(found[0])
             lines.append(line)
@@ -207,7 +210,7 @@ def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, s
             count = len(found) or "no"
             raise DataError(f"{file}:{line + 1}: the data have {count} images named {name}. They are of another set.")
     _check_labels(_file(lists, split, "label"), listed_labels[lines], images.labels[rows], lines)
-    return rows
+    return Rows(str(file), [names[line] for line in lines], rows, [line + 1 for line in lines])
 
 
 def _check_labels(file: Path, listed: np.ndarray, ours: np.ndarray, lines: list[int]) -> None:

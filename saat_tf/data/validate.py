@@ -15,11 +15,10 @@ import rich.progress
 import rich.table
 import tyro
 
+from saat_tf.data.split_rules import ERROR, SHOWN_PLACES, WARNING, Fault
 from saat_tf.data.validation.inspection import NO_LABEL_RULE, Inspection, inspect_folder
-from saat_tf.data.validation.listed_split import ERROR, WARNING, Fault
 
 CLEAN, WARNINGS, ERRORS = 0, 1, 2
-SHOWN_PLACES = 5
 STYLES = {ERROR: "bold red", WARNING: "yellow"}
 
 
@@ -89,7 +88,7 @@ def _summary(inspection: Inspection) -> rich.table.Table:
             f"{inspection.distinct[split.name]:,}",
             str(split.labels.shape[1]),
             *spread,
-            f"{split.unlabelled.size:,}",
+            f"{(counts == 0).sum():,}",
         )
     return table
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from saat_tf.attacks import Attack, EarlyStop, can_stop_early
 from saat_tf.attacks.any_batch import AnyBatch
+from saat_tf.images import checked_images
 from saat_tf.models import HashingModel
 
 # (images, labels, seed) -> adversarial images, and the steps that each took where the attack could stop early.
@@ -35,4 +36,9 @@ def every_step(attack: Attack, encoder: HashingModel) -> RunAttack:
         return attack(encoder, *rows, seed)
 
     run = AnyBatch(call)
-    return lambda images, labels, seed: (run((images, labels), seed), None)
+
+    def run_attack(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, None]:
+        images = checked_images(images, encoder.image_size)
+        return (run((images, labels), seed) if len(images) else images), None
+
+    return run_attack

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from saat_tf.attacks import PGD
 from saat_tf.attacks.any_batch import AnyBatch
-from saat_tf.data import Split, evaluation_batches
+from saat_tf.data import evaluation_batches
+from saat_tf.data.class_folders import ClassSplit
 from saat_tf.files import write_whole
 from saat_tf.metrics.bootstrap import bootstrap_interval
 from saat_tf.models import Classifier
@@ -51,7 +52,7 @@ class Predictions:
 
 def attacked_predictions(
     classifier: Classifier,
-    split: Split,
+    split: ClassSplit,
     pgd: PGD,
     *,
     restarts: int = 1,
@@ -66,7 +67,7 @@ def attacked_predictions(
 
     Args:
         classifier: the model; nothing of it changes.
-        split: the images; its labels are class numbers.
+        split: the images.
         pgd: the attack: its objective is `alignment`, which with log-probabilities and minus the label is the
             cross-entropy over the number of classes.
         restarts: how often each image is attacked, at least 1.

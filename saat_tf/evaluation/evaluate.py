@@ -10,6 +10,7 @@ from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.evaluation.attack_runner import RunAttack, attack_runner
+from saat_tf.labels import check_labels
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
 from saat_tf.models import HashingModel
@@ -189,8 +190,9 @@ def attack_split(
         track: shows progress.
 
     Raises:
-        ValueError: the attack left its threat model, or a target shares a label with its image.
+        ValueError: labels are not 0/1, the attack left its threat model, or a target shares a label with its image.
     """
+    check_labels(labels)
     if attack.targeted:
         check_target_labels(split.labels, labels)
 

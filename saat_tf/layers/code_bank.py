@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from saat_tf.codes import sign
 from saat_tf.label_subsets import SubsetSums, subset_rows, worthwhile_subsets
+from saat_tf.labels import check_labels
 from saat_tf.mainstay import CodeSums, label_places
 from saat_tf.replicas import gather
 
@@ -99,12 +100,9 @@ class CodeBank(keras.layers.Layer):
         Raises:
             ValueError: `labels` is empty, not a matrix, or holds a value other than 0 and 1.
         """
-        labels = np.asarray(labels, np.float32)
-        if labels.ndim != 2 or labels.size == 0 or not np.isin(labels, (0, 1)).all():
-            raise ValueError(
-                f"`labels` must be a matrix (items, classes) of 0 and 1 with at least one item. Received shape "
-                f"{labels.shape}" + (f", values {np.unique(labels)[:5].tolist()}." if labels.size else ".")
-            )
+        labels = check_labels(labels).astype(np.float32)
+        if not labels.size:
+            raise ValueError(f"`labels` must be of at least one item and class. Received: shape {labels.shape}.")
         label_sets, set_index = np.unique(labels, axis=0, return_inverse=True)
         return cls.from_label_sets(label_sets, set_index.reshape(-1), code_length, **kwargs)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from saat_tf.hamming import as_words, check_packed, distances_of_words, nearest
+from saat_tf.labels import check_labels
 
 # A thread takes this many queries at a time: NumPy then works longer between two turns of Python's lock.
 BLOCK_QUERIES = 32
@@ -108,14 +109,7 @@ def pack_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> tuple[
     Raises:
         ValueError: the two differ in width, or hold a value other than 0 and 1.
     """
-    labels = {"query_labels": np.asarray(query_labels), "database_labels": np.asarray(database_labels)}
-    for name, rows in labels.items():
-        if rows.ndim != 2 or not ((rows == 0) | (rows == 1)).all():
-            raise ValueError(
-                f"`{name}` must be rows of 0 and 1, one row an item. Received: {rows.dtype} of shape {rows.shape}"
-                + (f" with values {np.unique(rows)[:5].tolist()}." if rows.ndim == 2 else ".")
-            )
-    queries, database = labels.values()
+    queries, database = check_labels(query_labels, "query_labels"), check_labels(database_labels, "database_labels")
     if queries.shape[1] != database.shape[1]:
         raise ValueError(
             f"Label rows of queries and database must have one width. Received: {queries.shape[1]} and "

@@ -50,9 +50,8 @@ class AdversarialClassifier(Crafting):
             raise ValueError(f"`ramp_steps` must be at least 0. Received: {ramp_steps}.")
         self.ramp_steps = ramp_steps
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), class numbers int32 (B,), index (B,))."""
-        images, classes, index = data
+    def learn_batch(self, images: tf.Tensor, classes: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on images (B, S, S, 3) of the class numbers `classes`, int32 (B,)."""
         labels = tf.one_hot(classes, self.encoder.num_classes)
         adversarial_images = self.ramped(self.perturb(images, -labels, index), images)
         with tf.GradientTape() as tape:

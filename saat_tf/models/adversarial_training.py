@@ -14,6 +14,7 @@ from saat_tf.models.crafting import Crafting, assign, values_of
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.inner import InnerAttack, Steps
 from saat_tf.models.refinements import Refinements
+from saat_tf.replicas import refuse_several
 
 NONE = Refinements()
 
@@ -99,6 +100,7 @@ class AdversarialTraining(Crafting, CodeTraining):
         if not gamma:
             yield
             return
+        refuse_several("`weight_perturbation`", "Leave it out, or train on one device.")
         kernels = [variable for variable in self.encoder.trainable_variables if len(variable.shape) > 1]
         state = self.encoder.non_trainable_variables
         before, state_before = values_of(kernels), values_of(state)

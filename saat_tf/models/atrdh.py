@@ -11,6 +11,7 @@ from saat_tf.losses import HashingLoss
 from saat_tf.losses.dph import dph_loss_of_bank
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.replicas import refuse_several
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -78,9 +79,9 @@ class ATRDH(AdversarialTraining):
         """The optimizer of `compile` and that of the prototype network."""
         return [*super().optimizers, self.prototype_optimizer]
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, index = data
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
+        refuse_several("`ATRDH`", "Its targets and prototype network are those of a whole batch.")
         targets = self.draw_targets(tf.shape(images)[0])
         self.train_prototypes(targets)
         adversarial_images = self.perturb(images, self.prototype_net.prototype_codes(targets), index)

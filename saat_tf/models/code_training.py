@@ -2,13 +2,15 @@
 
 import itertools
 
+import keras
 import tensorflow as tf
 
+from saat_tf.labels import check_labels, checked_batches, label_errors
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.training_model import TrainingModel
-from saat_tf.replicas import distribute
+from saat_tf.replicas import distribute, whole_batch
 
 
 class CodeTraining(TrainingModel):
@@ -35,6 +37,17 @@ class CodeTraining(TrainingModel):
         self.code_bank = code_bank
         self.hashing_loss = hashing_loss
 
+    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+        """Fit as Keras does, on batches of (images, labels, index).
+
+        Raises:
+            ValueError: labels of a batch are not 0 and 1, before its step.
+        """
+        if y is not None:
+            check_labels(y)
+        with label_errors():
+            return super().fit(checked_batches(x), y, **options)
+
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Fill the bank."""
         self.fill_bank(dataset)
@@ -45,7 +58,8 @@ class CodeTraining(TrainingModel):
         num_batches = int(dataset.cardinality())
 
         def fill(images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> None:
-            self.code_bank.update(index, self.encoder(images, alpha=self.hashing_loss.alpha(), training=False))
+            with whole_batch(index):
+                self.code_bank.update(index, self.encoder(images, alpha=self.hashing_loss.alpha(), training=False))
 
         step = tf.function(lambda *batch: strategy.run(fill, batch), reduce_retracing=True)
         for batch in itertools.islice(distribute(dataset, strategy), num_batches):

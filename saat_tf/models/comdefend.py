@@ -5,7 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
+from saat_tf.images import shaped_images
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.replicas import refuse_several
 
 COMPRESSOR_CHANNELS = (16, 32, 64, 128, 256, 128, 64, 32, 12)
 RECONSTRUCTOR_CHANNELS = (32, 64, 128, 256, 128, 64, 32, 16, 3)
@@ -70,6 +72,7 @@ class Purifier(keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
+        refuse_several("`Purifier`", "Train it on one device.")
         images, _, _ = data
         seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
         with tf.GradientTape() as tape:
@@ -134,7 +137,8 @@ class PurifiedModel(HashingModel):
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the features of the purified images: float32 (B, F)."""
-        return super().features(self.purifier(images), training)
+        images = shaped_images(images, self.image_size)
+        return super().features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

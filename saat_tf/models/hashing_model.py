@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from saat_tf.backbones.precision import Precision
 from saat_tf.codes import pack_codes
+from saat_tf.images import checked_images, shaped_images, valid_images
 from saat_tf.layers import HashHead
 from saat_tf.models.image_model import ImageModel
 
@@ -62,16 +63,39 @@ class HashingModel(ImageModel):
         """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8), most significant bit first.
 
         Raises:
-            ValueError: the images are not floats of the model's size, or K is not a multiple of 8.
+            ValueError: the images are not floats of the model's size, a pixel is NaN, infinite or outside of [0, 1],
+                or K is not a multiple of 8.
         """
-        images = tf.convert_to_tensor(images)
-        expected = (self.image_size, self.image_size, 3)
-        if images.shape[1:] != expected or not images.dtype.is_floating:
-            raise ValueError(
-                f"`images` must be floats in [0, 1] of shape (batch, {', '.join(map(str, expected))}). Received: "
-                f"{images.dtype.name} of shape {tuple(images.shape)}. Divide uint8 pixels by 255."
-            )
+        images = checked_images(images, self.image_size)
+        if images.shape[0] == 0:
+            return pack_codes(tf.zeros((0, self.code_length)))
         return self._encode(images)
+
+    def encode_valid(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return for graphs, which cannot refuse a single image, codes of zero for those that `encode` would refuse.
+
+        Args:
+            images: float32 (B, S, S, 3).
+
+        Returns:
+            `logits`, float32 (B, K); `packed_codes`, uint8 (B, K / 8); and `ok`, bool (B,), false for an image with a
+            pixel that is NaN or outside of [0, 1], whose logits and codes are zero.
+
+        Raises:
+            ValueError: the images are not floats of the model's size.
+        """
+        images = shaped_images(images, self.image_size)
+        ok, count = valid_images(images), tf.shape(images)[0]
+        # A convolution of oneDNN, which TensorFlow takes on some CPUs, gives an empty batch a wrong shape.
+        side = self.image_size
+        padded = tf.concat([images, tf.zeros((tf.cast(count == 0, tf.int32), side, side, 3))], axis=0)
+        logits = self.logits(padded)[:count]
+        packed_codes = pack_codes(logits)
+        return {
+            "logits": tf.where(ok[:, None], logits, tf.zeros_like(logits)),
+            "packed_codes": tf.where(ok[:, None], packed_codes, tf.zeros_like(packed_codes)),
+            "ok": ok,
+        }
 
     @tf.function(reduce_retracing=True)
     def _encode(self, images: tf.Tensor) -> tf.Tensor:

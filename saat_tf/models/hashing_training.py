@@ -33,9 +33,8 @@ class HashingTraining(CodeTraining):
     def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **kwargs)
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, index = data
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
         with tf.GradientTape() as tape:
             relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=True)
             self.code_bank.update(index, relaxed_codes)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from saat_tf.backbones import backbone_spec
 from saat_tf.backbones.fold import folded
 from saat_tf.backbones.precision import Precision, layers_of
+from saat_tf.images import shaped_images
 from saat_tf.layers import PixelNormalization
 
 
@@ -38,7 +39,16 @@ class ImageModel(keras.Model):
             self.backbone = spec.build(image_size)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return f(x): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, F)."""
+        """Return f(x): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, F).
+
+        Type and size are checked, pixels are not: attacks ask for slopes outside of the range too.
+
+        Raises:
+            ValueError: the images are not floats of the model's size.
+        """
+        images = shaped_images(images, self.image_size)
+        if images.shape[0] == 0:
+            return tf.zeros((0, self.backbone.output_shape[-1]))
         return tf.cast(self.backbone(self.pixel_normalization(images), training=training), tf.float32)
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:

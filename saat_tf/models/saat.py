@@ -69,9 +69,8 @@ class SAAT(AdversarialTraining):
         self.adversarial_weight = adversarial_weight
         self.quantization_weight = quantization_weight
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, index = data
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
         adversarial_images = self.perturb(images, -self.target_codes(labels), index)
         with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
             tape.watch(adversarial_images)

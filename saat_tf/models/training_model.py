@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models.image_model import ImageModel
-from saat_tf.replicas import finite_in_all_or_none, share, step_over_workers
+from saat_tf.replicas import finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
 class TrainingModel(keras.Model):
-    """Base of the training models; a subclass adds `train_step` and names its losses in `LOSSES`.
+    """Base of the training models; a subclass adds `learn_batch` and names its losses in `LOSSES`.
 
     Args:
         encoder: the model to train.
@@ -45,6 +45,16 @@ class TrainingModel(keras.Model):
 
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Do what comes before the first step, with a data set of all training items in their order."""
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
+        """Do one step on (images (B, S, S, 3), labels (B, ...), index (B,)), and return the losses' means."""
+        images, labels, index = data
+        with whole_batch(index):
+            return self.learn_batch(images, labels, index)
+
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on a batch, or a replica's part of it, as `train_step` says."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `learn_batch`.")
 
     def make_train_function(self, force: bool = False) -> None:
         """Make `train_function`, which does a step on the next batch of an iterator and returns the losses."""

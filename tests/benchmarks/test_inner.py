@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.inner.__main__ import InnerBenchmarkOptions, chosen_cells, main
 from benchmarks.inner.cells import KINDS, SCALES_OF, Scale, data_of, points, recipe_of
 from benchmarks.inner.page import difference_text, markdown, seconds_to
 from benchmarks.inner.run_cell import Snapshots
+from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import DataError
 from trainers.recipes.inner_options import InnerName
 
@@ -44,14 +46,21 @@ def test_what_is_made_is_not_made_again_and_figures_of_other_settings_are_refuse
     monkeypatch.setattr(inner, "add_cell", lambda *_: pytest.fail("made again"))
     assert main(options, TINY, attack_steps=1) == 0
     assert "| n-fgsm |" in capsys.readouterr().out
-    assert main(dataclasses.replace(options, seed=1), TINY, attack_steps=1) == inner.USAGE_ERROR
+    assert main(dataclasses.replace(options, seed=1), TINY, attack_steps=1) == USAGE_ERROR
     assert "figures of other settings" in capsys.readouterr().err
     file = options.out / "results/inner.json"
     cells = {"scenes": {"n-fgsm": {**card["cells"]["scenes"]["n-fgsm"], "options": {"inner": "free"}}}}
     file.write_text(json.dumps({**card, "cells": cells}))
-    assert main(options, TINY, attack_steps=1) == inner.USAGE_ERROR
+    assert main(options, TINY, attack_steps=1) == USAGE_ERROR
     assert "scenes/n-fgsm had other options" in capsys.readouterr().err
     file.write_text(json.dumps(card))
+
+
+def test_the_page_of_performance_has_the_tables_that_the_stored_card_gives():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "performance.md").read_text(encoding="utf-8")
+    for cells in json.loads((docs / "results/inner.json").read_text())["cells"].values():
+        assert f"\n\n{markdown(cells)}\n" in page
 
 
 def test_cells_are_chosen_by_pattern_and_corel_needs_its_images(tmp_path):

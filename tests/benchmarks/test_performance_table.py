@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.performance_lines import LINES, OURS, step_notes
+from benchmarks.performance_lines import LINES, OURS
 from benchmarks.performance_table import BEGIN, END, ROOT, details, figures, main, pages, with_block
 
 SETTING = {
@@ -134,8 +134,11 @@ def test_each_benchmark_has_a_card_here():
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_lines_are_medians_spreads_and_ratios_of_the_card(name):
-    assert [tuple(line.cells()) for line in LINES[name](CARDS[name])] == EXPECTED[name]
+def test_lines_are_medians_spreads_and_ratios_of_the_card(name, tmp_path):
+    command = f" | `benchmarks.{name}` |"
+    rows = [row for row in details({name: CARDS[name]}, tmp_path).splitlines() if row.endswith(command)]
+    expected = ["| " + " | ".join(cells) + command for cells in EXPECTED[name]]
+    assert rows == expected
 
 
 def test_readme_states_what_is_judged_against_a_baseline_and_leaves_settings_out():
@@ -152,11 +155,15 @@ def test_commands_are_named_by_machine():
     assert f"- 2 cores, Some CPU (avx2, amx_bf16), TensorFlow 2.21.0: {both}" in text
 
 
-def test_what_failed_is_told():
-    assert step_notes(STEP)[-1] == "Did not run: alexnet, saat-tf, mixed_bfloat16 (no memory)."
-    assert "saat-tf 1.250000; PyTorch 1.250001" in step_notes(STEP)[0]
-    assert "alexnet step does 220 GFLOP/s" in step_notes(STEP)[1] and "60 to 85 %" in step_notes(STEP)[1]
-    assert len(step_notes({**STEP, "losses": None})) == 3
+def test_what_failed_and_what_was_counted_is_stated(tmp_path):
+    def notes(card):
+        return [line for line in details({"saat_step": card}, tmp_path).split("\n\n")[2].splitlines()]
+
+    loss, speed, memory, failed = notes(STEP)
+    assert failed == "- Did not run: alexnet, saat-tf, mixed_bfloat16 (no memory)."
+    assert "saat-tf 1.250000; PyTorch 1.250001" in loss and "after 5 and after 50 steps: 1,222 and 1,249 MB" in memory
+    assert "alexnet step does 220 GFLOP/s" in speed and "60 to 85 %" in speed
+    assert notes({**STEP, "losses": None}) == [speed, memory, failed]
 
 
 def test_growth_is_a_table_of_parts_and_items_and_pictures_are_shown_where_they_are(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.tables.cells import SCALES, Cell, all_cells, attacks_of, recipe_
 from benchmarks.tables.figures import kept_share
 from benchmarks.tables.page import page, write_page
 from benchmarks.tables.run_cell import read_card, setting_of, trained, training_setting_of
+from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import DataError, spread_indices
 from saat_tf.models import HashingModel
 
@@ -133,14 +135,14 @@ def test_a_card_that_is_not_whole_is_refused_and_made_again(options, capsys, con
 def test_a_card_of_other_settings_is_an_error_and_stays(options, capsys):
     cell = Cell(defense="none")
     file = save(options, cell, card_of(cell))
-    assert tables.main(dataclasses.replace(options, scale="full")) == tables.USAGE_ERROR
+    assert tables.main(dataclasses.replace(options, scale="full")) == USAGE_ERROR
     error = capsys.readouterr().err
     assert str(file) in error and "image_size" in error and "--out" in error
     assert json.loads(file.read_text()) == card_of(cell)
 
 
 def test_an_unknown_cell_is_an_error_that_names_all(options, capsys):
-    assert tables.main(dataclasses.replace(options, only=("saat-31bits-*",))) == tables.USAGE_ERROR
+    assert tables.main(dataclasses.replace(options, only=("saat-31bits-*",))) == USAGE_ERROR
     error = capsys.readouterr().err
     assert "Received: 'saat-31bits-*'" in error and "saat-32bits-seed0" in error
 
@@ -185,8 +187,11 @@ def line(text, *starts):
 def test_the_page_shows_each_figure_with_its_interval_and_a_dash_for_what_is_missing():
     cards = cards_of(Cell(defense="none")) | cards_of(Cell(defense="saat"), value=0.3, mainstay=0.25)
     text = page(cards)
-    assert line(text, "mainstay (SAAT's)", "MAP") == "| mainstay (SAAT's) | MAP | 0.200 (0.190-0.220) | - | 0.112 |"
-    assert line(text, "THA", "t-MAP") == "| THA | t-MAP | 0.200 (0.190-0.220) | - | 0.529 |"
+    assert (
+        line(text, "mainstay (SAAT's)", "MAP")
+        == "| mainstay (SAAT's) | MAP | 0.200 (0.190-0.220) | - | 0.200 | 0.112 |"
+    )
+    assert line(text, "THA", "t-MAP") == "| THA | t-MAP | 0.200 (0.190-0.220) | - | 0.200 | 0.529 |"
     # (0.25 - 0.1) / (0.4 - 0.1) is kept under mainstay, and (0.15 - 0.1) / (0.4 - 0.1) at the worst.
     table_two, suite = [row for row in text.splitlines() if row.startswith("| SAAT | 0 |")]
     assert "0.300 (0.290-0.320)" in table_two and "0.250 (0.240-0.270)" in table_two and table_two.endswith("| 0.50 |")
@@ -194,32 +199,56 @@ def test_the_page_shows_each_figure_with_its_interval_and_a_dash_for_what_is_mis
     assert line(text, "32").endswith("| 0.300 (0.290-0.320) | 0.250 (0.240-0.270) | 0.50 |")
     assert line(text, "16") == "| 16 | - | - | - | - | - |"
     assert text.count("| 0.200 |") >= 4  # the chance lines
-    assert "Its cells have not been made." in text
+    assert "Its cells have not been measured." in text and "| - | not measured yet | - | - |" in text
 
 
-def test_the_page_says_where_saat_does_not_win():
+def test_the_page_marks_where_saat_does_not_win():
     plain = [Cell(defense=defense, seed=seed) for defense in ("none", "saat") for seed in (0, 1)]
     rivals = [Cell(defense="cgat", seed=seed) for seed in (0, 1)]
-    cards = cards_of(*plain, hag=0.15) | cards_of(*rivals, value=0.5, mainstay=0.1)
-    text = page(cards)
-    assert "As a defence, under no attack: MAP 0.400 over 2 seeds, CgAT 0.500." in text
-    assert "under mainstay (SAAT's): MAP" not in text  # CgAT has 0.1 there, SAAT 0.2
-    assert "(MAP 0.200 over 2 seeds) it is beaten by HAG 0.150." in text
+    text = page(cards_of(*plain, hag=0.15) | cards_of(*rivals, value=0.5, mainstay=0.1))
+    # SAAT, ATRDH, CgAT, strong, undefended
+    assert line(text, "no attack", "0.400") == "| no attack | 0.400 | - | **0.500** | - | 0.400 |"
+    assert line(text, "mainstay (SAAT's)", "0.200") == "| mainstay (SAAT's) | 0.200 | - | 0.100 | - | 0.200 |"
+    assert line(text, "HAG", "MAP").endswith(" | **0.150** | 0.140 |")  # stronger than mainstay's 0.200
+    assert line(text, "mainstay (SAAT's)", "MAP").endswith(" | 0.200 | 0.112 |")
+    assert line(text, "ideal attack", "MAP").endswith(" | 0.100 | - |")  # no attack of anybody's
 
 
-def test_a_rival_inside_the_interval_is_said_to_be():
+def test_a_targeted_attack_is_stronger_with_a_higher_t_map():
+    text = page(cards_of(Cell(defense="none"), tha=0.5, p2p=0.1))
+    assert line(text, "THA", "t-MAP").endswith(" | **0.500** | 0.529 |")
+    assert line(text, "P2P", "t-MAP").endswith(" | 0.100 | 0.527 |")
+
+
+def test_a_mean_is_over_the_seeds_that_both_models_have():
+    cards = cards_of(Cell(defense="none"), Cell(defense="saat"), value=0.4)
+    cards |= cards_of(Cell(defense="saat", seed=1), value=0.6) | cards_of(Cell(defense="cgat", seed=0), value=0.45)
+    # SAAT has 0.4 and 0.6; CgAT's only seed is compared with SAAT's same seed, 0.4.
+    assert line(page(cards), "no attack", "0.500") == "| no attack | 0.500 | - | **0.450** | - | 0.400 |"
+
+
+def test_a_rival_inside_the_interval_is_marked():
     cards = cards_of(Cell(defense="none")) | cards_of(Cell(defense="saat"), mainstay=0.2)
     cards |= cards_of(Cell(defense="cgat"), mainstay=0.21)
-    assert "under mainstay (SAAT's): MAP 0.200 over one seed, CgAT 0.210 (inside the interval)." in page(cards)
+    assert "| mainstay (SAAT's) | 0.200 | - | **0.210** (inside) | - | 0.200 |" in page(cards)
+
+
+def test_the_models_below_chance_in_the_worst_case_are_listed():
+    cells = cards_of(Cell(defense="none"), worst=0.3) | cards_of(Cell(defense="cgat"), worst=0.25)
+    start = "Models with a worst case below chance, at one of the seeds: "
+    assert f"{start}none." in page(cells)
+    cells |= cards_of(Cell(defense="cgat", seed=1), Cell(defense="saat"), worst=0.19)
+    assert f"{start}CgAT, SAAT." in page(cells)
 
 
 def test_the_trade_off_names_its_most_robust_point_beside_the_published_one():
     published, heavy = (Cell(defense="saat-inference", adversarial_weight=weight) for weight in (1.0, 4.0))
     text = page(cards_of(Cell(defense="none"), published) | cards_of(heavy, value=0.375, mainstay=0.25))
-    assert "epsilon 8/255 and lambda 4 hold most under attack: 0.250, with 0.375 under none, where" in text
-    assert "where the published 8/255 and 1 have 0.200 and 0.400." in text
+    assert "that of epsilon 8/255 and lambda 4: 0.250, and 0.375 without an attack.\n" in text
+    assert "The published 8/255 and 1 reach 0.200 and 0.400." in text
     text = page(cards_of(Cell(defense="none"), published) | cards_of(heavy, value=0.375, mainstay=0.15))
-    assert "epsilon 8/255 and lambda 1 hold most under attack: 0.200, with 0.400 under none." in text
+    assert "that of epsilon 8/255 and lambda 1: 0.200, and 0.400 without an attack.\n" in text
+    assert "The published" not in page(cards_of(Cell(defense="none"), heavy))
 
 
 def test_the_goals_of_the_strong_recipe_are_judged_by_seed():
@@ -227,14 +256,26 @@ def test_the_goals_of_the_strong_recipe_are_judged_by_seed():
     cards = cards_of(*(Cell(defense="none", seed=seed) for seed in seeds))
     cards |= cards_of(*(Cell(defense="saat", seed=seed) for seed in seeds), mainstay=0.12)
     cards |= cards_of(Cell(defense="strong", seed=0), value=0.38, mainstay=0.25, worst=0.24)
-    cards |= cards_of(Cell(defense="strong", seed=1), value=0.35, mainstay=0.18, worst=0.19)
-    rows = [row.split(" | ") for row in page(cards).splitlines() if "reached" in row.split(" | ")[-1]]
-    assert [row[-1] for row in rows] == [
-        "reached |", "reached |", "reached |",
-        "not reached; the interval holds chance |", "not reached |", "not reached |",
-    ]  # fmt: skip
-    rows = [" | ".join(row) for row in rows]
-    assert "0.240 (0.230-0.260) against 0.200" in rows[0] and "0.500 against 0.067" in rows[1] and "| 0.95 |" in rows[2]
+    cards |= cards_of(Cell(defense="strong", seed=1), value=0.34, mainstay=0.18, worst=0.19)
+    # Kept: (0.25 - 0.1) / 0.3 and (0.18 - 0.1) / 0.3, by SAAT (0.12 - 0.1) / 0.3; clean: of 0.4.
+    rows = page(cards).split("| seed | goal | measured | reached |\n|---|---|---|---|\n")[1].split("\n\n")[0]
+    assert rows.splitlines() == [
+        "| 0 | worst case | 0.240 (0.230-0.260) against 0.200 | yes |",
+        "| 0 | kept share | 0.500 against 0.067 | yes |",
+        "| 0 | clean MAP | 0.95 | yes |",
+        "| 1 | worst case | 0.190 (0.180-0.210) against 0.200 | no, chance inside the interval |",
+        "| 1 | kept share | 0.267 against 0.067 | no |",
+        "| 1 | clean MAP | 0.85 | no |",
+    ]
+
+
+def test_the_page_says_what_the_stored_cards_give():
+    docs = Path(__file__).parents[2] / "docs"
+    cards = {
+        cell.name: read_card(docs / f"results/tables/{cell.name}.json", setting_of(cell, SMALL)) for cell in all_cells()
+    }
+    classes = json.loads((docs / "results/many_classes.json").read_text())
+    assert page(cards, classes) == (docs / "results.md").read_text(encoding="utf-8"), "run python -m benchmarks.tables"
 
 
 def test_the_page_and_its_picture_are_written_whole(tmp_path):

@@ -284,8 +284,10 @@ def test_pixels_that_are_no_numbers_are_refused(case, victim, value):
     images = victim.images.copy()
     images[1, 2, 3, 0] = value
     for run in (graph, lambda *arguments: attack(victim.encoder, *arguments)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="NaN or infinite"):
+        # A graph can say so only when it runs.
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="NaN or infinite") as caught:
             run(images, victim.labels_for(attack), SEED)
+        assert caught.errisinstance(ValueError) == (run is not graph)
 
 
 def test_pixels_outside_of_0_to_1_are_refused(case, victim):
@@ -293,6 +295,14 @@ def test_pixels_outside_of_0_to_1_are_refused(case, victim):
     for images in (255 * victim.images, victim.images - np.float32(0.5)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"outside of \[0, 1\].*Divide"):
             graph(np.float32(images), victim.labels_for(attack), SEED)
+        with pytest.raises(ValueError, match=r"outside of \[0, 1\].*Divide"):
+            attack(victim.encoder, np.float32(images), victim.labels_for(attack), SEED)
+
+
+def test_an_empty_batch_gives_an_empty_result(case, victim):
+    _, attack, *_ = case
+    found = attack(victim.encoder, victim.images[:0], victim.labels_for(attack)[:0], SEED)
+    assert found.shape == (0, SIZE, SIZE, 3) and found.dtype == tf.float32
 
 
 @pytest.fixture(scope="module", params=["mixed_bfloat16", "mixed_float16"])

@@ -2,7 +2,7 @@
  *
  *   encode MODEL_DIR INPUT OUTPUT COUNT SIDE < float32 pixels > packed codes
  *
- * INPUT and OUTPUT are the names of the graph's tensors, without their ":0".
+ * INPUT and OUTPUT are the names of the graph's tensors, such as serving_default_images:0.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +19,11 @@ static void check(const char *what) {
   }
 }
 
-static TF_Output first_output(TF_Graph *graph, const char *name) {
-  TF_Output output = {TF_GraphOperationByName(graph, name), 0};
+static TF_Output tensor(TF_Graph *graph, char *name) {
+  char *colon = strrchr(name, ':');
+  if (!colon) exit(2);
+  *colon = 0;
+  TF_Output output = {TF_GraphOperationByName(graph, name), atoi(colon + 1)};
   if (!output.oper) {
     fprintf(stderr, "no operation %s\n", name);
     exit(1);
@@ -43,7 +46,7 @@ int main(int argc, char **argv) {
   TF_Tensor *images = TF_AllocateTensor(TF_FLOAT, shape, 4, count * side * side * 3 * sizeof(float));
   if (fread(TF_TensorData(images), 1, TF_TensorByteSize(images), stdin) != TF_TensorByteSize(images)) return 3;
 
-  TF_Output input = first_output(graph, argv[2]), output = first_output(graph, argv[3]);
+  TF_Output input = tensor(graph, argv[2]), output = tensor(graph, argv[3]);
   TF_Tensor *codes = NULL;
   TF_SessionRun(session, NULL, &input, &images, 1, &output, &codes, 1, NULL, 0, NULL, status);
   check("run");

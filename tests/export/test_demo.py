@@ -1,10 +1,12 @@
 """The demo page: what it computes by brute force, and the whole of it in a browser."""
 
 import dataclasses
+import http.server
 import io
 import json
 import shutil
 import socket
+import threading
 
 import httpx
 import keras
@@ -40,7 +42,16 @@ def run_dir(tmp_path_factory):
         model.hash_head.projection.bias.assign_sub(np.median(model.logits(images), axis=0))
         model.save(folder / f"{name}.keras")
     recipe = ScenesRecipe(num_train=TRAIN, num_queries=QUERIES, bits=BITS)
-    card = {"dataset": "scenes", "config": json.loads(json.dumps(dataclasses.asdict(recipe), default=str))}
+    card = {
+        "dataset": "scenes",
+        "backbone": "small_cnn",
+        "code_length": BITS,
+        "epsilon_255": 8.0,
+        "chance_map": 0.3,
+        "config": json.loads(json.dumps(dataclasses.asdict(recipe), default=str)),
+        "versions": {},
+        "results": [],
+    }
     (folder / "card.json").write_text(json.dumps(card))
     return folder
 
@@ -168,6 +179,100 @@ def test_other_sites_and_large_uploads_are_kept_out(url):
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["content-security-policy"]
     assert httpx.get(url, headers={"Host": "example.org"}).status_code == 400
     assert httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", bytes(21 * 2**20))}).status_code == 413
+
+
+FOREIGN = ["http://example.org", "https://127.0.0.1.example.org", "http://127.0.0.1:1", "null", "http://[::1]"]
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_what_pages_of_other_sites_send_is_refused(url, origin):
+    upload = {"files": ("a.png", file_of("PNG"))}
+    join = {"fn_index": 0, "data": [0], "session_hash": "s"}
+    headers = {"Origin": origin}
+    assert httpx.post(f"{url}/gradio_api/upload", files=upload, headers=headers).status_code == 403
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=join, headers=headers).status_code == 403
+    assert httpx.get(url, headers=headers).status_code == 403
+    for own in ({}, {"Origin": url}):
+        answer = httpx.post(f"{url}/gradio_api/upload", files=upload, headers=own)
+        assert answer.status_code == 200 and answer.json()[0].endswith("a.png")
+
+
+@pytest.fixture
+def other_site():
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<p>another site</p>")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_page_of_another_site_cannot_upload_in_a_browser(browser, url, other_site):
+    page = browser.new_page()
+    page.goto(other_site)
+    statuses = []
+    page.on("response", lambda response: statuses.append((response.request.method, response.status)))
+    page.evaluate(
+        """async url => {
+            const form = new FormData();
+            form.append("files", new Blob(["x"]), "a.png");
+            await fetch(url, {method: "POST", body: form, mode: "no-cors"}).catch(() => null);
+        }""",
+        f"{url}/gradio_api/upload",
+    )
+    page.close()
+    assert [status for method, status in statuses if method == "POST"] == [403]
+
+
+@pytest.fixture
+def looked_up(monkeypatch):
+    """The names of other hosts that this process, and with it the page's server, looks up; none is found."""
+    names, look_up = [], socket.getaddrinfo
+
+    def only_local(host, *args, **options):
+        if host in (None, "127.0.0.1", b"127.0.0.1", "localhost"):
+            return look_up(host, *args, **options)
+        names.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "no name is looked up in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", only_local)
+    return names
+
+
+PATHS = [
+    f"{prefix}{between}{scheme}example.org/a.png"
+    for prefix in ("/gradio_api/file", "/gradio_api/proxy")
+    for between in ("=", "/", "=%20", "=%09")
+    for scheme in ("http://", "https://", "HTTP://", "http:%2F%2F", "file://")
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_host_is_looked_up_for_a_file_of_another_server(url, path, looked_up):
+    assert httpx.get(url + path).status_code in (403, 404)
+    assert looked_up == []
+
+
+@pytest.mark.parametrize("named", ["http://example.org/a.png", " https://example.org/a.png"])
+def test_an_upload_that_is_named_by_its_url_is_not_fetched(url, named, looked_up):
+    functions = httpx.get(f"{url}/config").json()["dependencies"]
+    (upload,) = (function["id"] for function in functions if ["upload"] in [t[1:] for t in function["targets"]])
+    file = {"path": named, "url": named, "meta": {"_type": "gradio.FileData"}}
+    join = {"fn_index": upload, "data": [file], "session_hash": "of-this-test"}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=join).status_code == 200
+    with httpx.stream("GET", f"{url}/gradio_api/queue/data?session_hash=of-this-test", timeout=30) as events:
+        told = [json.loads(line.removeprefix("data:")) for line in events.iter_lines() if line.startswith("data:")]
+    (completed,) = (event for event in told if event["msg"] == "process_completed")
+    assert completed["success"] is False
+    assert looked_up == []
 
 
 def test_programs_are_offered_nothing_to_call(url):

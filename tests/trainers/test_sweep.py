@@ -137,7 +137,7 @@ def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_rad
     relevant = labels[held] @ np.delete(labels, held, axis=0).T > 0
     np.testing.assert_allclose(card["chance_map"], relevant.mean(axis=1).mean(), atol=1e-6)
     names = {path.name for path in (sweeps.folder / "alone/trials/1").iterdir()}
-    assert names == {"card.json", "config.json", "logs", "robust.keras"}
+    assert names == {".lock", "card.json", "config.json", "logs", "robust.keras"}
 
 
 def test_a_trial_that_fails_is_in_the_table_with_its_reason_and_not_best(sweeps):

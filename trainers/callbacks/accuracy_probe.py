@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks.trajectory import trajectory
-from saat_tf.data import Split
+from saat_tf.data.class_folders import ClassSplit
 from saat_tf.models import AdversarialClassifier
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.robustness_probe import SHOWN, probing_attack, side_by_side
@@ -49,13 +49,13 @@ class AccuracyProbe:
     Nothing of the model changes, and nothing is drawn but from `seed`.
 
     Args:
-        split: what the images are of; its labels are class numbers.
+        split: what the images are of.
         chosen: which of them.
         threat_model: the ball.
         seed: of the random start.
     """
 
-    def __init__(self, split: Split, chosen: Sequence[int], threat_model: ThreatModel, *, seed: int) -> None:
+    def __init__(self, split: ClassSplit, chosen: Sequence[int], threat_model: ThreatModel, *, seed: int) -> None:
         self.images = tf.stack([split.load(i) for i in chosen])
         self.classes = np.asarray(split.labels)[list(chosen)]
         self.pgd = probing_attack(threat_model)

@@ -1,6 +1,5 @@
 """Catastrophic overfitting: robustness that is lost while the training goes well."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from saat_tf.files import write_json, write_whole
 from saat_tf.models.inner import InnerAttack, stronger
 from saat_tf.models.training_model import TrainingModel
+from saat_tf.strict_json import read_json
 from trainers.console.output import warn
 
 OnCollapse = Literal["stop", "rollback", "ignore"]
@@ -125,7 +125,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self.action = action
         self.score = score
         self.history_file, self.state_file = folder / "watched.json", folder / "most-robust.npz"
-        stored = json.loads(self.history_file.read_text(encoding="utf-8")) if self.history_file.is_file() else []
+        stored = read_json(self.history_file) if self.history_file.is_file() else []
         self.history = stored[:epoch]
 
     @property

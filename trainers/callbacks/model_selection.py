@@ -1,7 +1,6 @@
 """Choosing the epoch by what no training has seen: robust MAP on held-out queries."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import keras
@@ -11,7 +10,9 @@ from saat_tf.attacks import ATTACKS
 from saat_tf.data import RetrievalData, spread_indices, subset
 from saat_tf.evaluation import evaluate
 from saat_tf.files import write_json, write_whole
+from saat_tf.strict_json import read_json
 from saat_tf.threat_model import ThreatModel
+from trainers.run_folder.models import load_weights
 
 ATTACK, ATTACK_STEPS = "mainstay", 20
 BATCH = 128
@@ -90,9 +91,9 @@ class RobustCheckpoint(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Give the encoder the best weights."""
-        self.model.encoder.load_weights(self.weights_file)
+        load_weights(self.model.encoder, self.weights_file)
 
     def _best(self) -> float:
         if not self.score_file.is_file():
             return -1.0
-        return json.loads(self.score_file.read_text(encoding="utf-8"))["held_out_robust_map"]
+        return read_json(self.score_file)["held_out_robust_map"]

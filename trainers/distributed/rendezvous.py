@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import socket
 import socketserver
 import threading
@@ -11,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainers.distributed.cluster import Cluster
-from trainers.runs.resume import changed_options
+from trainers.distributed.messages import Connection, StrangerError, differing, digests, new_nonce, proof, proves
+from trainers.recipes.identity import RUN_OPTIONS
 
 # Paths may differ from machine to machine.
 OWN_OPTIONS = ("data_dir", "cache_dir", "lists", "weights")
 ANSWER_SECONDS, PAUSE_SECONDS = 5.0, 0.2
-LONGEST_LINE = 1 << 20
 # The name by which others know a machine need not be one that it knows itself; loopback is the same for all.
 EVERYWHERE = ((socket.AF_INET6, ""), (socket.AF_INET, ""))
 LOOPBACK = {
@@ -34,6 +33,9 @@ def rendezvous(
     So a wrong address is found here, within `patience`, where TensorFlow would wait for an hour. Then the ports are
     free again, for TensorFlow.
 
+    A stranger who connects learns which worker of how many listens, and digests of the options, from which it can find
+    values that can be guessed. Paths, run folder and refusals are told to those alone who prove to know the options.
+
     Args:
         cluster: the workers; None for a process that trains alone, which enters and meets nobody.
         options: of this process, as JSON knows them; those of all must be the same.
@@ -49,56 +51,51 @@ def rendezvous(
     """
     if cluster is None:
         return enter()
-    mine = {"index": cluster.index, "count": len(cluster.addresses), "options": dict(options)}
-    failure = None
+    shared = {name: value for name, value in options.items() if name not in (*RUN_OPTIONS, *OWN_OPTIONS)}
+    outcome, failure = {"run_dir": "", "refusal": ""}, None
     if cluster.index == 0:
         try:
             run_dir = enter()
-            mine["run_dir"] = None if run_dir is None else str(run_dir)
+            outcome["run_dir"] = "" if run_dir is None else str(run_dir)
         except (ValueError, OSError) as error:
-            failure, mine["refusal"] = error, str(error)
+            failure, outcome["refusal"] = error, str(error)
     if failure is not None:
         with contextlib.suppress(TimeoutError):
-            _introductions(cluster, mine, patience)
+            _introductions(cluster, shared, outcome, patience)
         raise failure
-    said = _introductions(cluster, mine, patience)
-    chief = said.get(0, mine)
-    if "refusal" in chief:
-        raise ValueError(f"{cluster.name(0)} refuses the run: {chief['refusal']}")
+    said = _introductions(cluster, shared, outcome, patience)
     for index, other in said.items():
-        before, now = ({**words["options"], **dict.fromkeys(OWN_OPTIONS)} for words in (other, mine))
-        if changed := list(changed_options(before, now)):
+        if "differing" in other:
             raise ValueError(
                 f"All workers must have the same options. Here differ from {cluster.name(index)}:\n  "
-                + "\n  ".join(changed)
+                + "\n  ".join(f"--{name.replace('_', '-')}: {shared.get(name)} here" for name in other["differing"])
             )
-    return None if chief["run_dir"] is None else Path(chief["run_dir"])
+    chief = said.get(0, outcome)
+    if chief["refusal"]:
+        raise ValueError(f"{cluster.name(0)} refuses the run: {chief['refusal']}")
+    return Path(chief["run_dir"]) if chief["run_dir"] else None
 
 
-def _introductions(cluster: Cluster, mine: Mapping, patience: float) -> dict[int, dict]:
-    """Visit the other workers and be visited by them; return what they say of themselves."""
-    words = json.dumps(mine).encode() + b"\n"
+def _introductions(cluster: Cluster, shared: Mapping, outcome: Mapping, patience: float) -> dict[int, dict]:
+    """Visit the other workers and be visited by them; return what they say to one that means the same run or not."""
     visitors: set[int] = set()
     said: dict[int, dict] = {}
     faults: dict[int, object] = {}
     deadline = time.monotonic() + patience
 
-    class Host(socketserver.StreamRequestHandler):
-        timeout = ANSWER_SECONDS
-
+    class Host(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            """Tell a visitor who is here; it counts once it has taken that in."""
-            visitor = _read(self.rfile.readline(LONGEST_LINE))
-            self.wfile.write(words)
-            if self.rfile.readline(LONGEST_LINE) == b"thanks\n":
-                visitors.add(visitor["index"])
+            """Answer a visitor; it counts once it has taken the answer in."""
+            visitor = _answer(Connection(self.request, ANSWER_SECONDS), cluster, shared, outcome)
+            if visitor in cluster.others:
+                visitors.add(visitor)
 
     with _listen(cluster, Host) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": PAUSE_SECONDS}, daemon=True).start()
         while missing := [i for i in cluster.others if i not in said or i not in visitors]:
             for index in [i for i in missing if i not in said]:
                 try:
-                    said[index] = _visit(cluster, index, words)
+                    said[index] = _visit(cluster, index, shared)
                 except ValueError as error:  # tells more than that nobody answers, before or after
                     faults[index] = error
                 except OSError as error:
@@ -112,27 +109,49 @@ def _introductions(cluster: Cluster, mine: Mapping, patience: float) -> dict[int
     return said
 
 
-def _visit(cluster: Cluster, index: int, words: bytes) -> dict:
+def _answer(connection: Connection, cluster: Cluster, shared: Mapping, outcome: Mapping) -> int:
+    """Answer a visitor, and return its index.
+
+    Who has not proved to know the options is told neither the run folder nor why it is refused, nor any option.
+    """
+    visitor = connection.receive(index=int, count=int, nonce=str)
+    index, nonce = cluster.index, new_nonce()
+    connection.send(
+        index=index,
+        count=len(cluster.addresses),
+        nonce=nonce,
+        proof=proof(shared, "host", index, visitor["nonce"]),
+    )
+    expected = proof(shared, "visitor", visitor["index"], nonce)
+    if proves(connection.receive(proof=str)["proof"], expected):
+        connection.send(**outcome)
+    else:
+        connection.send(options=digests(shared, visitor["nonce"] + nonce))
+    connection.receive(thanks=bool)
+    return visitor["index"]
+
+
+def _visit(cluster: Cluster, index: int, shared: Mapping) -> dict:
+    """Visit a worker; return what it says, or which options are `differing`."""
     host, _, port = cluster.addresses[index].rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS) as connection:
-        stream = connection.makefile("rwb")
-        stream.write(words)
-        stream.flush()
-        other = _read(stream.readline(LONGEST_LINE))
-        if (other["index"], other["count"]) != (index, len(cluster.addresses)):
-            raise ValueError(f"worker {other['index']} of {other['count']} answers there")
-        stream.write(b"thanks\n")
-        stream.flush()
-    return other
-
-
-def _read(line: bytes) -> dict:
-    try:
-        words = json.loads(line)
-        words["index"], words["count"], words["options"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError("what answers there is no worker of a run that begins") from error
-    return words
+    nonce = new_nonce()
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS) as stream:
+        connection = Connection(stream, ANSWER_SECONDS)
+        connection.send(index=cluster.index, count=len(cluster.addresses), nonce=nonce)
+        try:
+            other = connection.receive(index=int, count=int, nonce=str, proof=str)
+            if (other["index"], other["count"]) != (index, len(cluster.addresses)):
+                raise ValueError(f"worker {other['index']} of {other['count']} answers there")
+            connection.send(proof=proof(shared, "visitor", cluster.index, other["nonce"]))
+            if proves(other["proof"], proof(shared, "host", index, nonce)):
+                said = connection.receive(run_dir=str, refusal=str)
+            else:
+                theirs = connection.receive(options=dict)["options"]
+                said = {"differing": differing(theirs, digests(shared, nonce + other["nonce"]))}
+        except StrangerError as error:
+            raise ValueError(f"what answers there is no worker of a run that begins: {error}") from error
+        connection.send(thanks=True)
+    return said
 
 
 class _Server(socketserver.ThreadingTCPServer):

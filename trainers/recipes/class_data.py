@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from saat_tf.data import DataError, Split, record_split
-from saat_tf.data.class_folders import ClassifiedImages, class_split, draw_held_out, read_class_folders, readable
+from saat_tf.data.class_folders import (
+    ClassifiedImages,
+    ClassSplit,
+    class_split,
+    draw_held_out,
+    read_class_folders,
+    readable,
+)
 from saat_tf.evaluation import versions
 from trainers.console.output import track
 from trainers.recipes.file_data import MIN_CROP_FRACTION
@@ -22,7 +29,7 @@ class ClassData:
     Args:
         name: of the data set.
         class_names: of the C classes.
-        train: training images; labels are class numbers.
+        train: training images.
         held_out: images that no training sees.
         digest: SHA-256 of names and classes, hexadecimal.
         skipped: what was left out, and why.
@@ -30,8 +37,8 @@ class ClassData:
 
     name: str
     class_names: Sequence[str]
-    train: Split
-    held_out: Split
+    train: ClassSplit
+    held_out: ClassSplit
     digest: str
     skipped: Sequence[str] = ()
 
@@ -96,9 +103,7 @@ def _load_records(recipe: PretrainRecipe, folder: Path, sizes: tuple[int, int]) 
     if widths[0] != widths[1]:
         raise DataError(f"{folder}: train has {widths[0]} classes, test has {widths[1]}. Use records of one set.")
     count = widths[0]
-    train, held_out = (
-        dataclasses.replace(split, labels=split.labels.argmax(axis=1).astype(np.int32)) for split in (train, held_out)
-    )
+    train, held_out = map(ClassSplit.of_rows, (train, held_out))
     lonely = np.flatnonzero(np.bincount(train.labels, minlength=count) < 2)
     if lonely.size or count < 2:
         raise DataError(

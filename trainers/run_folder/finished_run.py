@@ -1,29 +1,69 @@
 """The folder of a finished run: its card, and the data that it was made of, without the recipe that made it."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from saat_tf.data.decoding.decode import check_images, drop_images
-from saat_tf.data.list_format import DataError, read_class_names, read_image_lists
+from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
 from saat_tf.progress import Track, silent
+from saat_tf.strict_json import read_json
+from saat_tf.text_lists import DataError
+
+# What every program that reads a card takes from it, by type.
+CARD_FIELDS = {
+    "dataset": str,
+    "backbone": str,
+    "code_length": int,
+    "epsilon_255": int | float,
+    "chance_map": int | float,
+    "config": dict,
+    "versions": dict,
+    "results": list,
+}
 
 
 def read_card(run_dir: Path) -> dict:
-    """Return the card of a finished run.
+    """Return the card of a finished run, with all of `CARD_FIELDS`.
 
     Raises:
-        DataError: the folder has no card, or it cannot be read.
+        DataError: the folder has no card, or it is none.
     """
     file = run_dir / "card.json"
     if not file.is_file():
         raise DataError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not a card ({error}). Restore it, or repeat the run.") from error
+        card = read_json(file, remedy="Restore it, or repeat the run.")
+    except DataError as error:
+        raise DataError(f"{file}: not the card of a run ({error})") from error
+    if wrong := _wrong_fields(card):
+        raise DataError(f"{file}: not the card of a run: {wrong}. Restore it, or repeat the run.")
+    return card
+
+
+def _wrong_fields(card: object) -> str:
+    """Name what a card lacks or has of another type; "" where nothing is wrong."""
+    if not isinstance(card, dict):
+        return f"a {type(card).__name__} instead of an object"
+    wrong = [name for name, kind in CARD_FIELDS.items() if not isinstance(card.get(name), kind)]
+    if not wrong:
+        size, fraction = (card["config"].get(name, 1.0) for name in ("image_size", "crop_fraction"))
+        if not isinstance(size, int) or size < 1:
+            wrong.append("config.image_size")
+        if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+            wrong.append("config.crop_fraction")
+        wrong += [
+            f"results[{i}]"
+            for i, row in enumerate(card["results"])
+            if not isinstance(row, dict) or not isinstance(row.get("defense"), str)
+        ]
+    return f"{', '.join(wrong)} missing, of another type or out of range" if wrong else ""
+
+
+def resize_size(card: dict) -> int:
+    """Return the shorter side, in pixels, that images are resized to before the center cut."""
+    return round(card["config"]["image_size"] / card["config"].get("crop_fraction", 1.0))
 
 
 def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track: Track = silent) -> RetrievalData:
@@ -55,8 +95,5 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         train = lists.train.take(range(len(lists.train.paths))[: config["limit_train"]])
         lists = dataclasses.replace(lists, train=train)
     size = config["image_size"]
-    splits = (
-        file_split(images, size, round(size / config["crop_fraction"]))
-        for images in (lists.train, lists.database, lists.test)
-    )
+    splits = (file_split(images, size, resize_size(card)) for images in (lists.train, lists.database, lists.test))
     return RetrievalData(card["dataset"], read_class_names(data_dir or kept, lists.train.labels.shape[1]), *splits)

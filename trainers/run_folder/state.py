@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from saat_tf.checkpoints import Checkpoint, newest_checkpoint, remove_incomplete, save_checkpoint
 from saat_tf.evaluation import RetrievalReport
-from saat_tf.files import write_whole
+from saat_tf.files import TEMPORARY, write_whole
 from trainers.console.output import warn
 
 
@@ -47,8 +48,8 @@ class RunFolder:
         self.identity = dict(identity)
         self.seconds: dict[str, float] = {}
         remove_incomplete(self.checkpoints)
-        for left in run_dir.rglob(".writing-*"):
-            left.unlink()
+        for left in run_dir.rglob(f"{TEMPORARY}*"):
+            shutil.rmtree(left)
         self.checkpoint, damaged = newest_checkpoint(self.checkpoints)
         for fault in damaged:
             instead = self.checkpoint.folder if self.checkpoint else "the beginning"

@@ -13,11 +13,11 @@ from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.robustness_probe import STEP_SHARE
 from trainers.console.output import say, track
 from trainers.recipes.class_data import ClassData
+from trainers.recipes.identity import options
 from trainers.recipes.inner_options import passes_over_data, replays_of
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.fitting import EVALUATION_BATCH, steps_of
-from trainers.runs.resume import options
 
 FOLDER = "export"
 WEIGHTS_FILE, CLASSIFIER_FILE, PREDICTIONS_FILE = "backbone.safetensors", "classifier.keras", "predictions.npz"

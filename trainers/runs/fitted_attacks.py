@@ -12,6 +12,7 @@ from saat_tf.codes import unpack_codes
 from saat_tf.data import RetrievalData, training_batches
 from saat_tf.files import write_whole
 from trainers.console.output import FitProgress, track
+from trainers.run_folder.models import load_model_file
 from trainers.runs.models import Evaluated
 
 STEPS_PER_EPOCH = 300
@@ -31,7 +32,7 @@ def with_gan(
     """Give the model's attacker a ProS-GAN for one radius, trained on the training images or read from `folder`."""
     file = folder / f"pros-gan-eps{epsilon_255:g}-epochs{epochs}-seed{seed}.keras"
     if file.is_file():
-        return _knowing(model, pros_gan=keras.saving.load_model(file, safe_mode=True))
+        return _knowing(model, pros_gan=load_model_file(file, ProSGAN))
     net = _prototype_net(model, data, folder, epochs=epochs, seed=seed)
     gan = ProSGAN.from_labels(model.encoder, net, data.train.labels, epsilon=epsilon_255 / 255, seed=seed)
     gan.compile(optimizer=keras.optimizers.Adam(GAN_LEARNING_RATE, beta_1=GAN_BETA))
@@ -46,7 +47,7 @@ def with_gan(
 def _prototype_net(model: Evaluated, data: RetrievalData, folder: Path, *, epochs: int, seed: int) -> PrototypeNet:
     file = folder / f"prototype-net-epochs{epochs}-seed{seed}.keras"
     if file.is_file():
-        return keras.saving.load_model(file, safe_mode=True)
+        return load_model_file(file, PrototypeNet)
     codes = unpack_codes(model.encoded.train).numpy()
     net = fit_prototype_net(
         codes, data.train.labels, epochs=epochs, steps_per_epoch=STEPS_PER_EPOCH, seed=seed, track=track

@@ -3,21 +3,14 @@
 import dataclasses
 from pathlib import Path
 
-import keras
-
 from saat_tf.attacks import Knowledge
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import EncodedData, encode_data, knowledge
 from saat_tf.models import HashingModel
 from trainers.console.output import track
 from trainers.recipes.recipe import Recipe
-from trainers.runs.training import DEFENSE_MODELS, EVALUATION_BATCH
-
-MODEL_FILES = {
-    "none": "hashing.keras",
-    **dict.fromkeys(DEFENSE_MODELS, "robust.keras"),
-    "comdefend": "comdefend.keras",
-}
+from trainers.run_folder.models import COMDEFEND, load_encoder_file, model_file
+from trainers.runs.training import EVALUATION_BATCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +24,18 @@ class Evaluated:
 
 
 def defenses_of_run(run_dir: Path, recipe: Recipe) -> list[str]:
-    """Return the names of the models that a finished run has: "none", its defence, and "comdefend" where added."""
-    added = ["comdefend"] if (run_dir / MODEL_FILES["comdefend"]).is_file() else []
+    """Return the names of the models that a finished run has: "none", its defense, and "comdefend" where added."""
+    added = ["comdefend"] if (run_dir / COMDEFEND).is_file() else []
     return ["none", recipe.defense, *added]
 
 
-def load_model(run_dir: Path, defense: str, data: RetrievalData) -> Evaluated:
+def load_evaluated(run_dir: Path, defense: str, data: RetrievalData) -> Evaluated:
     """Load one model of the run and encode the data with it.
 
     Raises:
         FileNotFoundError: the run has no such model.
+        ValueError: its file is damaged or holds no hashing model.
     """
-    file = run_dir / MODEL_FILES[defense]
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
-    encoder = keras.saving.load_model(file, compile=False, safe_mode=True)
+    encoder = load_encoder_file(run_dir / model_file(defense))
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     return Evaluated(defense, encoder, encoded, knowledge(encoded, data))

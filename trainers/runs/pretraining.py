@@ -1,7 +1,7 @@
 """The run of a pre-training: adversarial classification, and a backbone with a card in the end."""
 
 from saat_tf.data import spread_indices
-from saat_tf.files import write_json, write_whole
+from saat_tf.files import write_json, write_text
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.accuracy_probe import AccuracyProbe
@@ -9,12 +9,12 @@ from trainers.callbacks.catastrophic_overfitting import ACCURACY
 from trainers.console.output import say
 from trainers.distributed.coordination import Workers
 from trainers.recipes.class_data import ClassData
+from trainers.recipes.identity import options
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.backbone_export import export_backbone
 from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights, steps_of
-from trainers.runs.resume import options
 from trainers.runs.run import Program
 
 CLASSIFICATION = Phase("classification", "Adversarial training", "adversarial", ACCURACY)
@@ -69,7 +69,7 @@ def run(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_fol
     run_folder.checkpoints.mkdir(exist_ok=True)
     if data.skipped:
         text = "".join(f"{fault}\n" for fault in data.skipped)
-        write_whole(run_dir / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(run_dir / "skipped.txt", text)
         say(f"{len(data.skipped)} images were left out, since they cannot be read: {run_dir / 'skipped.txt'}")
     say(
         f"{data.name}: {len(data.train)} training images, {len(data.held_out)} held out, {len(data.class_names)} "

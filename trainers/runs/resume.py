@@ -1,28 +1,16 @@
 """Where a run begins or goes on, and what must be the same when it goes on: its options and its data."""
 
-import dataclasses
-import fcntl
-import hashlib
 import itertools
-import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from saat_tf.data import RetrievalData
-from saat_tf.evaluation import versions
 from saat_tf.files import write_whole
+from saat_tf.strict_json import read_json
 from trainers.console.output import say, warn
-from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import changed_options, options
 from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.state import RunFolder
-
-# Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
-# out.
-RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile", "export_only")
 
 
 def enter(recipe: RunOptions, name: str) -> Path | None:
@@ -60,25 +48,6 @@ def new_run_dir(recipe: RunOptions, name: str) -> Path:
     return run_dir
 
 
-def lock(run_dir: Path) -> None:
-    """Keep the run folder to this process as long as it lives: two would undo each other's work.
-
-    Raises:
-        BlockingIOError: another process works on it.
-    """
-    descriptor = os.open(run_dir, os.O_RDONLY)  # stays open, and with it the lock, until the process ends
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BlockingIOError(f"{run_dir}: another process works on this run. Wait for it, or end it.") from error
-
-
-def options(recipe: RunOptions) -> dict:
-    """Return the options of a run as JSON knows them."""
-    return json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
-
-
 def check_options(recipe: RunOptions, run_dir: Path) -> None:
     """Check that a run that goes on has the options that it began with, and keep those where they may change.
 
@@ -93,7 +62,7 @@ def check_options(recipe: RunOptions, run_dir: Path) -> None:
                 f"{file}: no such file. --resume goes on with a run; {run_dir} holds something else."
             )
         return
-    changed = list(changed_options(json.loads(file.read_text(encoding="utf-8")), options(recipe)))
+    changed = list(changed_options(read_json(file), options(recipe)))
     if changed and not recipe.allow_changes:
         raise ValueError(
             f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, or add "
@@ -117,22 +86,3 @@ def check_phase(phases: Sequence[str], run_folder: RunFolder) -> None:
             f"{run_folder.run_dir} is in adversarial training by --defense {position.phase}. Received: "
             f"{phases[-1]}. Begin a new run for that."
         )
-
-
-def identity(data: RetrievalData) -> dict[str, str]:
-    """Return what tells that a checkpoint belongs to this data and this software."""
-    digest = hashlib.sha256()
-    for split in (data.train, data.database, data.test):
-        digest.update(f"{split.labels.shape}".encode())
-        digest.update(np.ascontiguousarray(split.labels).tobytes())
-    if isinstance(data, FileData):
-        for images in (data.lists.train, data.lists.database, data.lists.test):
-            digest.update("\n".join(path.name for path in images.paths).encode())
-    return {"data": digest.hexdigest(), **versions()}
-
-
-def changed_options(before: Mapping, now: Mapping) -> Iterator[str]:
-    """Name the options that a run began with and that are others now, with both values."""
-    for name in sorted({*before, *now} - {*RUN_OPTIONS}):
-        if before.get(name) != now.get(name):
-            yield f"--{name.replace('_', '-')}: {before.get(name)} -> {now.get(name)}"

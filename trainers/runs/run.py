@@ -1,5 +1,6 @@
 """A run from recipe to card: hashing pre-training, a defence, evaluation of both models, a folder that holds all."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -14,6 +15,7 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.backbones import backbone_spec
 from saat_tf.codes import BITS_PER_BYTE
+from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
 from saat_tf.data import RetrievalData, write_image_lists
 from saat_tf.evaluation import (
     attacked_queries,
@@ -25,7 +27,7 @@ from saat_tf.evaluation import (
     results,
     versions,
 )
-from saat_tf.files import write_json, write_whole
+from saat_tf.files import lock_folder, write_json, write_text, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.models.image_model import ImageModel
 from saat_tf.threat_model import ThreatModel
@@ -38,15 +40,17 @@ from trainers.distributed.coordination import Workers, leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
 from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.recipes.file_data import FileData
+from trainers.recipes.identity import identity, options
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
 from trainers.recipes.run_options import RunOptions
+from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
-from trainers.runs.resume import check_phase, enter, identity, lock, options
+from trainers.runs.data_checks import check_data
+from trainers.runs.resume import check_phase, enter
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
 from trainers.runs.worker_run import run_worker
 
-FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SHOWN_QUERIES = 3
 AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
 ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
@@ -108,15 +112,15 @@ def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Progra
     """
     program = program or hashing()
     quiet_libraries()
-    try:
+    with ExitCode() as outcome:
         check_recipe(recipe)
         cluster = find_cluster(os.environ)
         run_dir = rendezvous(cluster, options(recipe), lambda: enter(recipe, name), recipe.worker_timeout)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     try:
-        code = 0 if run_dir is None else start(recipe, load, run_dir, cluster, program)
+        with contextlib.ExitStack() as locks:
+            code = 0 if run_dir is None else start(recipe, load, run_dir, cluster, program, locks)
     except tf.errors.OpError as error:
         gone = lost_worker(error, cluster)
         if gone is None:
@@ -131,10 +135,17 @@ def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Progra
     return code
 
 
-def start(recipe: RunOptions, load: Callable[[], Any], run_dir: Path, cluster: Cluster | None, program: Program) -> int:
-    """Do the run in its folder, alone or as one of the workers of a cluster; return the exit code."""
-    go_on = f"the same command with --resume --run-dir {run_dir}"
-    try:
+def start(
+    recipe: RunOptions,
+    load: Callable[[], Any],
+    run_dir: Path,
+    cluster: Cluster | None,
+    program: Program,
+    locks: contextlib.ExitStack,
+) -> int:
+    """Do the run in its folder, whose lock `locks` keeps, alone or as a worker of a cluster; return the exit code."""
+    remedy = f"the same command with --resume --run-dir {run_dir}"
+    with ExitCode() as outcome:
         strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
         check_replicas(recipe, strategy)
         keras.utils.set_random_seed(recipe.seed)
@@ -143,31 +154,30 @@ def start(recipe: RunOptions, load: Callable[[], Any], run_dir: Path, cluster: C
             model = program.build(recipe, data)
         synchronize_batch_norm(model)
         workers = Workers(strategy)
-        identity = program.identity(data)
-        workers.check_same(identity["data"])
+        own_identity = program.identity(data)
+        workers.check_same(own_identity["data"])
         if workers.is_chief:
             run_dir.mkdir(parents=True, exist_ok=recipe.resume)
-            lock(run_dir)
-            run_folder = RunFolder(run_dir, identity)
+            locks.enter_context(lock_folder(run_dir))
+            run_folder = RunFolder(run_dir, own_identity)
             check_phase(program.phases(recipe), run_folder)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    if outcome.code:
+        return outcome.code
     try:
         if workers.is_chief:
             program.run(recipe, data, model, run_folder)
         else:
             program.run_worker(recipe, data, model)
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+        print(f"Interrupted. To resume: {remedy}", file=sys.stderr)
         return INTERRUPTED
     except (CatastrophicOverfittingError, NotFiniteError) as error:
         print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
         return FAILED
     except OSError as error:
         print(
-            f"error: {error}. The run cannot write on. Its last checkpoint is whole: make room or repair, then "
-            f"go on by {go_on}",
+            f"error: {error}. The run cannot write any more. Its last checkpoint is whole: make room or repair, "
+            f"then resume by {remedy}",
             file=sys.stderr,
         )
         return FAILED
@@ -206,7 +216,8 @@ def check_weights(recipe: RunOptions) -> None:
 
 
 def build(recipe: Recipe, data: RetrievalData) -> HashingModel:
-    """Build the encoder, after a check that data can be held out as the recipe says."""
+    """Build the encoder, after a check of the data, and of whether they can be held out as the recipe says."""
+    check_data(data)
     hold_out(data, recipe.held_out_queries)
     return build_encoder(recipe)
 
@@ -221,7 +232,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         write_image_lists(data.lists, data.class_names, run_dir / "split", suffix=".txt.gz")
         if data.skipped:
             text = "".join(f"{image}\n" for image in data.skipped)
-            write_whole(run_dir / "skipped.txt", lambda file: file.write_text(text, encoding="utf-8"))
+            write_text(run_dir / "skipped.txt", text)
             say(
                 f"{len(data.skipped)} lines were left out, since their images cannot be read: {run_dir / 'skipped.txt'}"
             )
@@ -243,7 +254,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)
         if is_over:
-            encoder.load_weights(run_dir / model_file)
+            load_weights(encoder, run_dir / model_file)
         else:
             train(recipe, data, encoder, hashing_loss, run_folder)
             write_whole(run_dir / model_file, encoder.save)

@@ -16,11 +16,12 @@ from trainers.callbacks.robustness_probe import RobustnessProbe
 from trainers.console.output import DEFENSES
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
 from trainers.recipes.recipe import Recipe
+from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
 from trainers.runs.fitting import EVALUATION_BATCH as EVALUATION_BATCH
 from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights
 
-HASHING = Phase("hashing", "Hashing training", "pretrain")
+HASHING_PHASE = Phase("hashing", "Hashing training", "pretrain")
 # The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
 # adversarial training; weight decay and momentum of pre-training are theirs too.
 PRETRAIN_CUTS, ADVERSARIAL_CUTS = (1 / 3, 2 / 3), (1 / 2, 3 / 4)
@@ -48,8 +49,8 @@ def phases(recipe: Recipe, held_out: RetrievalData | None) -> Sequence[tuple[str
     """Return defence, name, function and model file of each phase of a run, in their order."""
     adversarial = functools.partial(train_adversarially, held_out=held_out)
     return (
-        ("none", "hashing", pretrain, "hashing.keras"),
-        (recipe.defense, recipe.defense, adversarial, "robust.keras"),
+        ("none", "hashing", pretrain, HASHING),
+        (recipe.defense, recipe.defense, adversarial, ROBUST),
     )
 
 
@@ -63,7 +64,7 @@ def pretrain(
             recipe, data.train, recipe.pretrain_learning_rate, recipe.pretrain_epochs,
             name=recipe.optimizer, cuts=PRETRAIN_CUTS, weight_decay=PRETRAIN_WEIGHT_DECAY, momentum=PRETRAIN_MOMENTUM,
         )  # fmt: skip
-    fit(recipe, data.train, training, optimizer, recipe.pretrain_epochs, run_folder, HASHING)
+    fit(recipe, data.train, training, optimizer, recipe.pretrain_epochs, run_folder, HASHING_PHASE)
 
 
 def train_adversarially(

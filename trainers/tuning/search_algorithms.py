@@ -181,3 +181,16 @@ def planned_trials(oracle: LastingOracle) -> int:
         brackets = range(oracle._get_num_brackets())
         planned.append(sum(oracle._get_size(bracket, i) for bracket in brackets for i in range(bracket + 1)))
     return min(planned)
+
+
+def exhausted(oracle: LastingOracle) -> str | None:
+    """Say why a search that has ended did fewer trials than were asked for; None where it did them all, or failed."""
+    done, asked = len(oracle.trials), oracle.max_trials
+    if not asked or done >= asked or oracle.common_cause() is not None:
+        return None
+    if isinstance(oracle, HyperbandOracle):
+        return f"{done} of {asked} trials were done: hyperband has no more rounds. Raise --epochs for more."
+    return (
+        f"{done} of {asked} trials were done: the space is exhausted, no values were found that had not been tried. "
+        "Widen --space, in another --study-dir, for more."
+    )

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from keras_tuner.engine.trial import TrialStatus
 
 from saat_tf.evaluation import result_value
 from saat_tf.files import write_json, write_whole
+from saat_tf.strict_json import read_json
 from trainers.console.output import say
-from trainers.runs.resume import changed_options
+from trainers.recipes.identity import changed_options
 from trainers.tuning.trial import ATTACK, read_card, read_failure
 
 COMPLETED, FAILED, UNFINISHED = "completed", "failed", "unfinished"
@@ -89,7 +89,7 @@ class Study:
         Raises:
             ValueError: it was begun with others; the message lists them.
         """
-        changed = list(changed_options(json.loads(self._options.read_text(encoding="utf-8")), options))
+        changed = list(changed_options(read_json(self._options), options))
         if changed:
             raise ValueError(
                 f"{self.folder} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, "
@@ -118,7 +118,7 @@ class Study:
     def is_over(self) -> bool:
         """Return whether the last process that gave out trials had no more to give."""
         file = self.folder / "study.json"
-        return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["over"]
+        return file.is_file() and read_json(file)["over"]
 
     def results(self, trials: Sequence) -> list[Result]:
         """Return what came out of KerasTuner's trials, in the order of their numbers."""
@@ -136,7 +136,7 @@ class Study:
             **{name: undefended[name] for name in ("dataset", "code_length", "epsilon_255", "chance_map", "queries")},
             "over": over,
             "undefended": maps(undefended),
-            "options": json.loads(self._options.read_text(encoding="utf-8")),
+            "options": read_json(self._options),
             "versions": undefended["versions"],
             "machine": undefended["machine"],
             "trials": [dataclasses.asdict(result) for result in results],

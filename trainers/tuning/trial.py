@@ -1,16 +1,13 @@
 """One trial of a sweep: a run from the undefended model on, in a folder of its own, scored on held-out queries."""
 
-import contextlib
 import dataclasses
-import fcntl
 import gc
-import json
-import os
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import filelock
 import keras
 import tensorflow as tf
 
@@ -19,18 +16,20 @@ from saat_tf.checkpoints import newest_checkpoint
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
 from saat_tf.evaluation.card import result_row
-from saat_tf.files import write_json, write_whole
+from saat_tf.files import atomic, lock_folder, write_json, write_whole
 from saat_tf.losses import HashingLoss
 from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
+from saat_tf.strict_json import read_json
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import say, track
 from trainers.distributed.strategy import synchronize_batch_norm
+from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
+from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
-from trainers.runs.resume import identity, options
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 CARD, FAILURE = "card.json", "failure.json"
@@ -63,13 +62,13 @@ class Bench:
         if card is not None:
             return card
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
+        with _locked(folder):
             write_json(folder / "config.json", options(self.recipe))
             encoder, hashing_loss = self._build(self.recipe)
             data, _ = hold_out(self.data, self.recipe.held_out_queries)
             run_folder = RunFolder(folder, identity(self.data))
             pretrain(self.recipe, data, encoder, hashing_loss, run_folder)
-            return self._finish(self.recipe, encoder, run_folder, "none", "hashing.keras", {})
+            return self._finish(self.recipe, encoder, run_folder, "none", HASHING, {})
 
     def trial(self, folder: Path, values: Mapping, *, start: Path, epochs: int | None = None) -> dict:
         """Train and score by some values, and return the card; a trial that is done stays, a part of one goes on.
@@ -81,7 +80,7 @@ class Bench:
             epochs: where to end the training, which is that of all the recipe's epochs otherwise.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
+        with _locked(folder):
             card = read_card(folder)
             if card is not None:
                 return card
@@ -96,7 +95,7 @@ class Bench:
                 pretrain(recipe, data, encoder, hashing_loss, run_folder)  # is over: this brings its variables back
             train_adversarially(recipe, data, encoder, hashing_loss, run_folder, held_out=held_out, until=epochs)
             trained = {"values": dict(values), "epochs": epochs or recipe.epochs, "of_epochs": recipe.epochs}
-            return self._finish(recipe, encoder, run_folder, recipe.defense, "robust.keras", trained)
+            return self._finish(recipe, encoder, run_folder, recipe.defense, ROBUST, trained)
 
     def _build(self, recipe: Recipe) -> tuple[HashingModel, HashingLoss]:
         keras.backend.clear_session()
@@ -182,38 +181,25 @@ def write_failure(folder: Path, error: Exception) -> None:
     write_json(folder / FAILURE, {"cause": cause, "reason": reason, "traceback": traceback.format_exc()})
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process for a while, and wait for one that has it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{folder}: another process works on it. Waiting for it.")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _branch(start: Path, folder: Path) -> None:
     """Have a folder go on from the newest checkpoint of another run."""
-    hidden = folder / ".branching"
-    shutil.rmtree(hidden, ignore_errors=True)
     checkpoint, _ = newest_checkpoint(start / "checkpoints")
     if checkpoint is None:
-        raise FileNotFoundError(f"{start / 'checkpoints'}: no whole checkpoint, from which {folder.name} is to go on.")
-    shutil.copytree(checkpoint.folder, hidden / checkpoint.folder.name)
-    for best in (start / "checkpoints").glob("best.*"):
-        shutil.copyfile(best, hidden / best.name)
+        raise FileNotFoundError(f"{start / 'checkpoints'}: no whole checkpoint from which {folder.name} could resume.")
     for log in (start / "logs").rglob("events.out.tfevents.*"):
         copy = folder / log.relative_to(start)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, copy)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # damaged ones
-    os.rename(hidden, folder / "checkpoints")
+    with atomic(folder / "checkpoints") as checkpoints:
+        shutil.copytree(checkpoint.folder, checkpoints / checkpoint.folder.name)
+        for best in (start / "checkpoints").glob("best.*"):
+            shutil.copyfile(best, checkpoints / best.name)
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    return lock_folder(folder, waiting=lambda: say(f"{folder}: another process works on it. Waiting for it."))
 
 
 def _read(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file) if file.is_file() else None

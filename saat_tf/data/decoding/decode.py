@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from saat_tf.data.decoding.gif import first_picture
-from saat_tf.data.list_format import DataError, File, ImageLists
+from saat_tf.data.list_format import ImageLists
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError, File
 
 # An image that decodes to more than this (600 MB as float32) is refused by its header.
 MAX_PIXELS = 50_000_000

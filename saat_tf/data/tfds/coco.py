@@ -1,13 +1,13 @@
 """MS-COCO 2014: training and validation images with the categories of their boxes (Lin et al., ECCV 2014)."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from saat_tf.data.labelled_images import LabelledImages
-from saat_tf.data.list_format import DataError
 from saat_tf.data.splits import Protocol
+from saat_tf.strict_json import read_json
+from saat_tf.text_lists import DataError
 
 SPLITS = ("train2014", "val2014")
 # By ascending COCO category id, 1 to 90 with ten ids unused.
@@ -65,35 +65,55 @@ def read_coco(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
 
 def _labels(file: Path) -> dict[str, np.ndarray]:
     """Read one file of annotations: file name -> uint8 (80,), for the images that have a box."""
-    try:
-        # Outlines are nearly all of the file and would take gigabytes; each is dropped as soon as it is parsed.
-        contents = json.loads(file.read_bytes(), object_hook=_without_outline)
-        categories = sorted(contents["categories"], key=lambda category: category["id"])
-        names = {image["id"]: image["file_name"] for image in contents["images"]}
-        boxes = [(box["image_id"], box["category_id"]) for box in contents["annotations"]]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        place = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{file}{place}: not whole JSON ({error}). Fetch it again.") from error
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{file}: these are no COCO annotations of boxes ({error!r}). Fetch it again.") from error
-    found = tuple(category["name"] for category in categories)
+    # Outlines are nearly all of the file and would take gigabytes; each is dropped as soon as it is parsed.
+    contents = read_json(file, without=("segmentation",), remedy="Fetch it again.")
+    categories = _entries(file, contents, "categories", {"id": int, "name": str})
+    images = _entries(file, contents, "images", {"id": int, "file_name": str})
+    boxes = _entries(file, contents, "annotations", {"image_id": int, "category_id": int})
+    columns = {number: column for column, number in enumerate(sorted(_once(file, categories, "categories", "id")))}
+    found = tuple(name for _, name in sorted(categories))
     if found != CLASS_NAMES:
         raise DataError(
             f"{file}: expected COCO's 80 categories, from person to toothbrush by ascending id. "
             f"Received: {len(found)}, from {found[0] if found else 'none'} on. Use instances_*2014.json."
         )
-    columns = {category["id"]: column for column, category in enumerate(categories)}
+    names = _once(file, images, "images", "id")
+    _once(file, [(name, number) for number, name in images], "images", "file_name")
     labels: dict[str, np.ndarray] = {}
     for image_id, category_id in boxes:
         name = names.get(image_id)
         if name is None or category_id not in columns:
             raise DataError(f"{file}: a box names image {image_id} and category {category_id}, which it does not list.")
-        if not isinstance(name, str) or Path(name).name != name:
+        if not name or Path(name).name != name:
             raise DataError(f"{file}: expected the name of a file in one folder. Received: {name!r}.")
         labels.setdefault(name, np.zeros(len(CLASS_NAMES), np.uint8))[columns[category_id]] = 1
     return labels
 
 
-def _without_outline(entry: dict) -> dict:
-    entry.pop("segmentation", None)
-    return entry
+def _entries(file: Path, contents: object, part: str, fields: dict[str, type]) -> list[tuple]:
+    """Return the fields of each entry in one part of the annotations."""
+    entries = contents.get(part) if isinstance(contents, dict) else None
+    if not isinstance(entries, list):
+        raise DataError(f"{file}: these are no COCO annotations of boxes: there is no list of {part}. Fetch it again.")
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        values = tuple(entry.get(field) for field in fields) if isinstance(entry, dict) else ()
+        # bool is an int to Python, not to COCO.
+        if list(map(type, values)) != list(fields.values()):
+            wanted = " and ".join(f"{field} ({kind.__name__})" for field, kind in fields.items())
+            raise DataError(
+                f"{file}: these are no COCO annotations of boxes: expected {wanted} in entry {number} of {part}. "
+                f"Received: {str(entry)[:80]}. Fetch it again."
+            )
+        found.append(values)
+    return found
+
+
+def _once(file: Path, entries: list[tuple], part: str, field: str) -> dict:
+    """Return first value -> second of pairs whose first values are distinct."""
+    first: dict = {}
+    for number, (key, _) in enumerate(entries, start=1):
+        if key in first:
+            raise DataError(f"{file}: entries {first[key]} and {number} of {part} have one {field}, {key}.")
+        first[key] = number
+    return dict(entries)

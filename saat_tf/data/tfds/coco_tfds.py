@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from saat_tf.data.labelled_images import LabelledImages
-from saat_tf.data.list_format import DataError
 from saat_tf.data.tfds.coco import CLASS_NAMES, HOW_TO_GET
 from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import DataError
 
 SERVER = "http://images.cocodataset.org/annotations/annotations_trainval2014.zip"
 SECONDS_TO_ANSWER = 5

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from saat_tf.data.labelled_images import LabelledImages, find_folder
-from saat_tf.data.list_format import DataError, File, read_lines
 from saat_tf.data.splits import Protocol
 from saat_tf.data.tfds.image_builder import ImageBuilder
+from saat_tf.text_lists import DataError, File, read_lines
 
 NUM_IMAGES = 25_000
 # Wider labels: the concept may be in the picture. Narrower ones (_r1): it is what the picture is about.
@@ -77,8 +77,7 @@ def _image_numbers(file: File) -> list[int]:
     if not file.is_file():
         raise DataError(f"{file}: no such file. Unpack the whole of mirflickr25k_annotations_v080.zip.")
     lines = read_lines(file)
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
+    for number, text in enumerate(lines, start=1):
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= NUM_IMAGES):
             raise DataError(f"{file}:{number}: expected an image number from 1 to {NUM_IMAGES:,}. Received: {text!r}.")
     return [int(line) - 1 for line in lines]

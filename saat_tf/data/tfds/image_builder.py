@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.labelled_images import LabelledImages, read_contents
-from saat_tf.data.list_format import DataError
+from saat_tf.text_lists import DataError
 
 
 class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from saat_tf.data.labelled_images import LabelledImages, find_folder
-from saat_tf.data.list_format import DataError, File, read_lines
 from saat_tf.data.splits import Protocol
 from saat_tf.data.tfds.image_builder import ImageBuilder
+from saat_tf.text_lists import DataError, File, listed_path, read_lines
 
 NUM_CONCEPTS, NUM_COMMONEST = 81, 21
 PROTOCOL = Protocol(num_images=195_834, num_queries=100, num_train=500, per_class=True)
@@ -57,7 +57,7 @@ def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImag
 
 def _image_names(file: File) -> list[str]:
     """Read the image list, with / between the concept that found the image and its file name."""
-    names = [line.strip().replace("\\", "/") for line in read_lines(file)]
+    names = [listed_path(line) for line in read_lines(file)]
     for number, name in enumerate(names, start=1):
         parts = name.split("/")
         if len(parts) != 2 or not all(parts) or ".." in parts:
@@ -84,7 +84,7 @@ def _commonest(truth: File, num_images: int) -> tuple[list[str], np.ndarray]:
 
 
 def _column(file: File, num_images: int) -> np.ndarray:
-    lines = [line.strip() for line in read_lines(file)]
+    lines = read_lines(file)
     if len(lines) != num_images:
         raise DataError(
             f"{file} has {len(lines):,} lines and Imagelist.txt has {num_images:,}. "

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from saat_tf.data.decoding.decode import image_faults
-from saat_tf.data.list_format import SPLITS, read_lines
-from saat_tf.data.validation.listed_split import ERROR, WARNING, Fault, ListedSplit, find_lists, read_listed_split
-from saat_tf.metrics.retrieval import relevance
+from saat_tf.data.label_rules import label_faults, relevant_items
+from saat_tf.data.list_format import SPLITS
+from saat_tf.data.split_rules import ERROR, WARNING, Fault, Rows, copy_faults, query_faults
+from saat_tf.data.validation.listed_split import ListedSplit, find_lists, read_listed_split
 from saat_tf.progress import Track, silent
+from saat_tf.text_lists import listed_path, read_lines
 
 NO_LABEL_RULE = (
     "Rows without a label: such an image is relevant to none and none is relevant to it. As a query it stays in the "
     "mean and counts AP 0; in the database it is never relevant and still takes a rank; in training it is dissimilar "
     "to every other. --num-labels of a trainer drops such rows."
 )
-# Queries whose label sets are compared with those of the database at a time, which bounds the memory.
-QUERY_GROUP = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +67,25 @@ def _inspect(folder: Path, name: str, lists: dict[str, Path], decode: bool, trac
     faults = list(itertools.chain.from_iterable(found for _, found in read))
     resolve = os.path.realpath if decode else os.path.normpath  # without its file a link is a name like others
     keys = {
-        split.name: [resolve(folder / image) if image else "" for image in split.images] for split in splits.values()
+        split.name: [resolve(folder / listed_path(image)) if image else "" for image in split.images]
+        for split in splits.values()
     }
     for split in splits.values():
         faults += _duplicates(split, keys[split.name])
-        faults += _unlabelled(split)
     faults += _label_conflicts(splits, keys)
-    faults += _overlaps(splits, keys)
+    rows = {
+        name: Rows(split.image_file, split.images, keys[name], range(1, len(split.images) + 1))
+        for name, split in splits.items()
+    }
+    faults += query_faults(rows)
+    faults += _outside_database(splits, keys)
     faults += _widths(splits)
     if decode:
         faults += _image_faults(splits, keys, track)
+        faults += copy_faults(rows, track)
     class_names, class_faults = _class_names(folder, name, splits)
-    chance, relevance_faults = _chance(splits)
-    faults += [*class_faults, *relevance_faults]
+    chance, found = _labels(splits)
+    faults += [*class_faults, *found]
     distinct = {split: len({key for key in keys[split] if key}) for split in splits}
     return Inspection(name, class_names, tuple(splits.values()), distinct, chance, tuple(faults))
 
@@ -98,14 +104,6 @@ def _duplicates(split: ListedSplit, keys: list[str]) -> Iterator[Fault]:
         yield Fault(WARNING, text, tuple(places))
 
 
-def _unlabelled(split: ListedSplit) -> Iterator[Fault]:
-    rows = split.unlabelled
-    if rows.size:
-        kind = {"test": "queries", "train": "train rows", "database": "database rows"}[split.name]
-        text = f"{split.label_file}: {rows.size:,} of {len(split.images):,} {kind} have no label."
-        yield Fault(WARNING, text, tuple(map(split.label_place, rows)))
-
-
 def _label_conflicts(splits: dict[str, ListedSplit], keys: dict[str, list[str]]) -> Iterator[Fault]:
     first, places = {}, []
     for split in splits.values():
@@ -118,24 +116,11 @@ def _label_conflicts(splits: dict[str, ListedSplit], keys: dict[str, list[str]])
         yield Fault(WARNING, f"{len(places):,} rows label an image otherwise than an earlier row does.", tuple(places))
 
 
-def _overlaps(splits: dict[str, ListedSplit], keys: dict[str, list[str]]) -> Iterator[Fault]:
-    """Queries must stand in no other split; training images should stand in the database."""
-    where = {name: {key: i for i, key in reversed(list(enumerate(keys[name]))) if key} for name in splits}
-    remedies = {
-        "database": "A query that finds itself inflates the score: remove the queries from the database list.",
-        "train": "A model that was trained on its queries is not measured: remove them from the train list.",
-    }
-    for name, remedy in remedies.items():
-        if not {"test", name} <= splits.keys():
-            continue
-        shared = [i for i, key in enumerate(keys["test"]) if key in where[name]]
-        if shared:
-            other = splits[name].image_file
-            places = (f"{splits['test'].place(i)} ({other}:{where[name][keys['test'][i]] + 1})" for i in shared)
-            text = f"{other}: contains {len(shared):,} of the {len(keys['test']):,} queries. {remedy}"
-            yield Fault(ERROR, text, tuple(places))
+def _outside_database(splits: dict[str, ListedSplit], keys: dict[str, list[str]]) -> Iterator[Fault]:
+    """Training images should stand in the database."""
     if {"train", "database"} <= splits.keys():
-        outside = [i for i, key in enumerate(keys["train"]) if key and key not in where["database"]]
+        database = set(keys["database"])
+        outside = [i for i, key in enumerate(keys["train"]) if key and key not in database]
         if outside:
             text = (
                 f"{splits['database'].image_file}: lacks {len(outside):,} of the {len(keys['train']):,} train rows. "
@@ -190,39 +175,15 @@ def _class_names(folder: Path, name: str, splits: dict[str, ListedSplit]) -> tup
     return names, []
 
 
-def _chance(splits: dict[str, ListedSplit]) -> tuple[float | None, list[Fault]]:
-    """Return the share of relevant items, averaged over queries, and what is wrong with it."""
-    if not {"test", "database"} <= splits.keys():
+def _labels(splits: dict[str, ListedSplit]) -> tuple[float | None, list[Fault]]:
+    """Return the share of relevant items, averaged over queries, and what is wrong with the labels that were read."""
+    read = {name: np.flatnonzero(split.is_read) for name, split in splits.items()}
+    labels = {name: splits[name].labels[rows] for name, rows in read.items() if rows.size}
+    if len({rows.shape[1] for rows in labels.values()}) > 1:
         return None, []
-    test, database = splits["test"], splits["database"]
-    if not test.is_read.any() or not database.is_read.any() or test.labels.shape[1] != database.labels.shape[1]:
-        return None, []
-    counts = _relevant_items(test.labels[test.is_read], database.labels[database.is_read])
-    chance = float(counts.mean() / database.is_read.sum())
-    alone = np.flatnonzero(test.is_read)[counts == 0]
-    if not alone.size:
-        return chance, []
-    text = (
-        f"{test.image_file}: {alone.size:,} of {counts.size:,} queries have no relevant item in the database and count "
-        f"AP 0: MAP is at most {1 - alone.size / counts.size:.4f}."
-    )
-    return chance, [Fault(WARNING, text, tuple(map(test.place, alone)))]
-
-
-def _relevant_items(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarray:
-    """Count the relevant items of each query: int64 (Q,). Each pair of label sets is compared once."""
-    query_sets, of_query, _ = _distinct(query_labels)
-    database_sets, _, occurrences = _distinct(database_labels)
-    counts = [
-        relevance(query_sets[i : i + QUERY_GROUP], database_sets) @ occurrences
-        for i in range(0, len(query_sets), QUERY_GROUP)
-    ]
-    return np.concatenate(counts)[of_query]
-
-
-def _distinct(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct rows, the number of each row's set, and how often each set occurs."""
-    _, first, inverse, occurrences = np.unique(
-        np.packbits(labels, axis=1), axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    return labels[first], inverse.reshape(-1), occurrences
+    files = {name: splits[name].label_file for name in labels}
+    faults = list(label_faults(labels, files, lambda split, row: splits[split].label_place(read[split][row])))
+    if not {"test", "database"} <= labels.keys():
+        return None, faults
+    counts = relevant_items(labels["test"], labels["database"])
+    return float(counts.mean() / len(labels["database"])), faults

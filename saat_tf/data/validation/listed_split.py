@@ -8,26 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.list_format import SPLITS, DataError, read_lines
+from saat_tf.data.list_format import SPLITS
+from saat_tf.data.split_rules import ERROR, WARNING, Fault
+from saat_tf.text_lists import DataError, read_lines
 
-ERROR, WARNING = "error", "warning"
 LIST_NAME = re.compile(rf"(?P<data_set>.*?)(?P<list>({'|'.join(SPLITS)})_(img|label))\.txt(\.gz)?")
 LIKE_A_LIST = re.compile(rf".*({'|'.join(SPLITS)}).*\.txt(\.gz)?")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fault:
-    """Something wrong with a data set.
-
-    Args:
-        level: "error" where the data set cannot be used or its scores mean nothing, else "warning".
-        text: what is wrong, and the remedy.
-        places: `file:line` of each occurrence with what stands there; empty where the text names the file.
-    """
-
-    level: str
-    text: str
-    places: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +35,6 @@ class ListedSplit:
     images: tuple[str, ...]
     labels: np.ndarray
     is_read: np.ndarray
-
-    @property
-    def unlabelled(self) -> np.ndarray:
-        """Return the places of the rows that were read and have no label."""
-        return np.flatnonzero(self.is_read & ~self.labels.any(axis=1))
 
     def place(self, index: int) -> str:
         """Return where an image is listed, with its path."""
@@ -109,7 +90,7 @@ def read_listed_split(lists: dict[str, Path], data_set: str, name: str) -> tuple
             lines[kind] = read_lines(file)
         except (DataError, OSError) as error:
             faults.append(Fault(ERROR, str(error)))
-    images = tuple(line.strip() for line in lines.get("img", ()))
+    images = tuple(lines.get("img", ()))
     if not images:
         if "img" in lines:
             faults.append(Fault(ERROR, f"{lists[f'{name}_img'].name}: the list is empty."))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from saat_tf.files import write_whole
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without their yellow, too pale on white; the markers
-# and dashes tell lines apart without any colour. Black is kept for "no attack", grey for chance.
+# Okabe and Ito's colors, which color-blind readers can distinguish, without their yellow, too pale on white; markers
+# and dashes distinguish lines without any color. Black is for "no attack" alone, gray for chance.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))
@@ -140,7 +140,7 @@ def curves(
     return figure
 
 
-def heaps(near: np.ndarray, far: np.ndarray) -> Figure:
+def histograms(near: np.ndarray, far: np.ndarray) -> Figure:
     """Draw two histograms over Hamming distances 0 ... K, shares of each kind, one filled and one hatched.
 
     Args:
@@ -164,7 +164,7 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> F
         axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.65 else "black")
-        axes.set(xlabel="searched with", ylabel="crafted on")
+        axes.set(xlabel="searched with", ylabel="made against")
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
     return figure
@@ -179,7 +179,7 @@ def query_pictures(
 ) -> Figure:
     """Draw a query, its adversarial image and their difference, and the nearest images of both with right or wrong.
 
-    Right results have a full frame and a tick, wrong ones a dashed frame and a cross, beside the colours.
+    Right results have a full frame and a tick, wrong ones a dashed frame and a cross, beside the colors.
 
     Args:
         image: float32 (S, S, 3) in [0, 1].

@@ -45,10 +45,10 @@ class DefenseResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """How images crafted on one model do on another.
+    """How images made against one model do on another.
 
     Args:
-        surrogates: S names of the models that images were crafted on.
+        surrogates: S names of the models that images were made against.
         victims: V names of the models that they were searched with.
         maps: float (S, V), MAP.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from saat_tf.codes import pack_codes
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation.evaluate import EncodedData
-from saat_tf.evaluation.report.figures import Line, Picture, curves, dots, heaps, matrix, query_pictures
+from saat_tf.evaluation.report.figures import Line, Picture, curves, dots, histograms, matrix, query_pictures
 from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, mainstay_of, series
 from saat_tf.hamming import hamming_distances, rank
 from saat_tf.metrics import precision_recall_by_rank, relevance
@@ -21,7 +21,7 @@ FIRST = 100
 
 
 def attack_names(attacks: Sequence[AttackScore]) -> list[str]:
-    """Name attacks as short as still tells them apart: by name, else with radius and steps."""
+    """Name attacks as briefly as stays unique: by name, else with radius and steps."""
     names = [attack.attacked.attack for attack in attacks]
     return [
         name if names.count(name) == 1 else f"{name}, {x.attacked.epsilon_255:g}/255, {x.attacked.num_steps} steps"
@@ -46,33 +46,33 @@ def strongest_settings(attacks: Sequence[AttackScore], epsilon_255: float) -> li
 
 
 def map_picture(scores: Mapping[str, DefenseScores], chance: float, metric: str) -> Picture:
-    """Show every MAP of every defence with its interval."""
+    """Show every MAP of every defense with its interval."""
     rows: dict[str, dict[str, Score]] = {"no attack": {title: x.clean for title, x in scores.items()}}
     for title, x in scores.items():
         attacks = strongest_settings(x.non_targeted, x.epsilon_255)
         for name, attack in zip(attack_names(attacks), attacks, strict=True):
             rows.setdefault(name, {})[title] = attack.score
     attacked = {title: x for title, x in scores.items() if x.non_targeted}
-    rows["worst of all"] = {title: x.worst for title, x in attacked.items()}
+    rows["worst case"] = {title: x.worst for title, x in attacked.items()}
     rows["ideal attack"] = {title: x.ideal for title, x in scores.items()}
     groups = []
     for title in scores:
         found = [(i, row[title]) for i, row in enumerate(rows.values()) if title in row]
         low, high = zip(*(score.interval for _, score in found), strict=True)
         groups.append(Line(title, [i for i, _ in found], [score.map for _, score in found], low, high))
-    falls = "; ".join(_fall(title, x, chance) for title, x in attacked.items()) or "none was attacked"
+    falls = "; ".join(_fall(title, x, chance) for title, x in attacked.items()) or "no model was attacked"
     return Picture(
         "maps",
         dots(list(rows), groups, chance, metric),
-        f"The further right a dot, the better the search; under the worst of all attacks it falls: {falls}, where "
-        f"guessing alone (dashed line) would score {chance:.2f}.",
-        f"Dots with 95% intervals: {metric} of each defence (by colour and marker) under {', '.join(rows)}.",
+        f"The further right a dot, the better the search. From no attack to the worst case: {falls}. A random order "
+        f"scores {chance:.2f} (dashed line).",
+        f"Dots with 95% intervals: {metric} of each defense (by color and marker) under {', '.join(rows)}.",
     )
 
 
 def _fall(title: str, scores: DefenseScores, chance: float) -> str:
     low, high = scores.clean.interval
-    blind = ", no better than guessing even without an attack" if low <= chance <= high else ""
+    blind = ", no better than chance even without an attack" if low <= chance <= high else ""
     return f"{title} from {scores.clean.map:.2f} to {scores.worst.map:.2f}{blind}"
 
 
@@ -171,7 +171,7 @@ def series_pictures(scores: Mapping[str, DefenseScores], chance: float, metric: 
                 f"map-by-{of}-{i + 1}",
                 curves(lines, chance=chance, xlabel=xlabel, ylabel=metric),
                 f"{name}: each line should only fall, and the higher it stays the better; at {reach} it is "
-                f"{', '.join(ends)}, and guessing scores {chance:.2f}.",
+                f"{', '.join(ends)}, and chance is {chance:.2f}.",
                 f"{metric} against {xlabel}, {name}: {', '.join(line.label for line in lines)}, with 95% bands.",
             )
 
@@ -190,9 +190,9 @@ def mainstay_picture(slug: str, title: str, encoded: EncodedData, data: Retrieva
     places = np.arange(counts.shape[1])
     return Picture(
         f"{slug}-mainstay-distances",
-        heaps(near, far),
+        histograms(near, far),
         f"{title}: the code that stands for a query's labels differs in {near @ places:.1f} bits on average from "
-        f"images that share a label and in {far @ places:.1f} from the others; the less the heaps overlap, the better.",
+        f"images that share a label and in {far @ places:.1f} from the others; the less both overlap, the better.",
         f"Two histograms of Hamming distances to mainstay codes of {title}, over {len(chosen)} queries.",
     )
 
@@ -203,12 +203,12 @@ def query_picture(
     """Show one query, its adversarial image, and what is found for each.
 
     Args:
-        slug: of the defence, for the name of the file.
-        title: of the defence.
+        slug: of the defense, for the name of the file.
+        title: of the defense.
         number: index of the query.
         adversarial_image: float32 (S, S, 3) in [0, 1], of the first restart.
         attack: by which it was made.
-        parts: codes and data of the defence, `EncodedData` and `RetrievalData`.
+        parts: codes and data of the defense, `EncodedData` and `RetrievalData`.
     """
     encoded, data = parts
     attacked = attack.attacked
@@ -233,13 +233,14 @@ def query_picture(
 
 
 def transfer_picture(values: np.ndarray, surrogates: Sequence[str], victims: Sequence[str], metric: str) -> Picture:
-    """Show how attacks crafted on one model work on another."""
+    """Show how attacks made against one model work on another."""
     i, j = np.unravel_index(np.argmin(values), values.shape)
     return Picture(
         "transfer",
         matrix(values, surrogates, victims),
-        f"Each cell is the search quality that is left when images crafted on the model at the left are searched with "
-        f"the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images crafted on {surrogates[i]}.",
+        f"Each cell is the search quality that is left when images made against the model at the left are "
+        f"searched with the model below; the lowest, {values[i, j]:.2f}, is {victims[j]} under images made "
+        f"against {surrogates[i]}.",
         f"Matrix of {metric}: {', '.join(surrogates)} as surrogates, {', '.join(victims)} as victims.",
     )
 

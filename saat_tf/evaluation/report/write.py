@@ -2,23 +2,13 @@
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from saat_tf.evaluation.report.figures import Picture
-from saat_tf.evaluation.report.page import element, page, picture
 from saat_tf.evaluation.report.report_input import ReportInput
-from saat_tf.evaluation.report.report_parts import (
-    configuration,
-    findings,
-    map_table,
-    target_table,
-    tiles,
-    visibility_table,
-)
 from saat_tf.evaluation.report.report_pictures import (
     curve_pictures,
     mainstay_picture,
@@ -30,14 +20,15 @@ from saat_tf.evaluation.report.report_pictures import (
 )
 from saat_tf.evaluation.scores import DefenseScores, score_defense
 from saat_tf.files import write_whole
-from saat_tf.metrics import chance_map
+from saat_tf.metrics import TIE_RULE, chance_map
+from saat_tf.pages import data_uri, page_templates
 
 
 def write_report(report: ReportInput, folder: Path) -> Path:
     """Write report.html and figures/ into `folder`, each file whole; return the path of report.html.
 
-    The page holds its images and its style, runs no script and asks for nothing from outside. All scores are computed
-    anew from the stored codes, so they follow the codes and not the card.
+    The page contains its images and its style, runs no script and requests nothing. All scores are computed from the
+    stored codes, not read from the card.
 
     Args:
         report: what to show.
@@ -52,94 +43,68 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     path = folder / "report.html"
-    content = page(f"{report.data.name}: robustness report", *_content(report, figures))
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
-    return path
-
-
-def _content(report: ReportInput, figures: Path) -> Iterator[Element]:
-    data, epsilon = report.data, float(report.card["epsilon_255"])
+    data, epsilon_255 = report.data, float(report.card["epsilon_255"])
     metric = "MAP" if report.top_k is None else f"MAP@{report.top_k}"
     chance = chance_map(data.test.labels, data.database.labels)
     scores = {
-        x.title: score_defense(x.encoded, x.attacked, data, epsilon_255=epsilon, top_k=report.top_k)
+        x.title: score_defense(x.encoded, x.attacked, data, epsilon_255=epsilon_255, top_k=report.top_k)
         for x in report.defenses
     }
-    slugs = {title: f"{i + 1}-{_slug(title)}" for i, title in enumerate(scores)}
-    bits = 8 * report.defenses[0].encoded.database.shape[1]
-    yield element("h1", f"{data.name}: does the search withstand attacks?")
-    yield element(
-        "p",
-        f"{len(data.test)} queries on {len(data.database)} images, codes of {bits} bits; an attacker may change every "
-        f"pixel by up to {epsilon:g}/255.",
-        class_="soft",
-    )
-    yield element("div", *tiles(report, scores, chance, metric), class_="tiles")
-
-    def show(pictures: Iterable[Picture], kind: str = "figures") -> Element:
-        return element("div", *(_embedded(x, figures) for x in pictures), class_=kind)
-
-    yield element("h2", "How good the search is")
-    yield element(
-        "p",
-        f"{metric} is 1 where every right image comes first; an image is right when it shares a label with the query. "
-        "The worst of all keeps for each query the attack that hurts it most. The ideal attack is a bound: the code "
-        "that attacks aim for, which no image need have. Whiskers and shades are 95% intervals.",
-    )
-    series = series_pictures(scores, chance, metric)
-    yield show([map_picture(scores, chance, metric), *series], "figures lead")
-    yield map_table(scores, chance, metric)
-    curves = [
-        x for d in report.defenses
-        for x in curve_pictures(slugs[d.title], d.title, d.encoded, scores[d.title], data, chance)
-    ]  # fmt: skip
-    if curves:
-        yield element("h2", "Right and wrong along the result list")
-        yield show(curves)
-    targeted = [
-        x for d in report.defenses for x in targeted_pictures(slugs[d.title], d.title, d.encoded, scores[d.title], data)
-    ]  # fmt: skip
-    if targeted:
-        yield element("h2", "Attacks with a target")
-        yield element("p", "The attacker picks labels that the query does not have and wants their images to be found.")
-        yield show(targeted)
-        yield target_table(scores)
-    examples = list(_examples(report, slugs, scores))
-    if examples:
-        yield element("h2", "What it looks like")
-        yield element("p", "Right images have a full frame and a tick, wrong ones a dashed frame and a cross.")
-        yield show(examples)
-    yield element("h2", "Codes of labels")
-    yield element("p", "The mainstay code stands for a set of labels. Attacks drive a query away from its own.")
-    yield show(mainstay_picture(slugs[d.title], d.title, d.encoded, data) for d in report.defenses)
-    if report.transfer:
-        given = report.transfer
-        yield element("h2", "Attacks carried over from another model")
-        yield show([transfer_picture(np.asarray(given.maps), given.surrogates, given.victims, metric)])
-    if any(d.findings for d in report.defenses):
-        yield element("h2", "Can these figures be believed?")
-        yield element("p", "Checks look for the known ways in which an attack fails for reasons of its own.")
-        yield from (part for d in report.defenses if d.findings for part in findings(d))
-    yield element("h2", "How it was made")
-    if any(d.attacked for d in report.defenses):
-        yield visibility_table(report.defenses)
-    yield from configuration(report)
+    pictures = _pictures(report, scores, chance, metric)
+    html = page_templates("saat_tf.evaluation.report").get_template("report.html.j2").render(
+        data=data, defenses=report.defenses, scores=scores, chance=chance, metric=metric, epsilon_255=epsilon_255,
+        bits=8 * report.defenses[0].encoded.database.shape[1], tie_rule=TIE_RULE,
+        findings=[finding for defense in report.defenses for finding in defense.findings],
+        pictures={section: [_embedded(x, figures) for x in shown] for section, shown in pictures.items()},
+        facts=dict(_flat({name: x for name, x in report.card.items() if name not in ("results", "config")})),
+        config=dict(_flat(report.config)),
+    )  # fmt: skip
+    # A file name that is no valid UTF-8 arrives as lone surrogates.
+    write_whole(path, lambda temporary: temporary.write_bytes(html.encode("utf-8", "replace")))
+    return path
 
 
-def _examples(report: ReportInput, slugs: Mapping[str, str], scores: Mapping[str, DefenseScores]) -> Iterator[Picture]:
+def _pictures(
+    report: ReportInput, scores: Mapping[str, DefenseScores], chance: float, metric: str
+) -> dict[str, list[Picture]]:
+    """Draw the pictures of each section."""
+    data = report.data
+    given = [report.transfer] if report.transfer else []
+    models = [(f"{i}-{_slug(x.title)}", x.title, x.encoded) for i, x in enumerate(report.defenses, 1)]
+    return {
+        "maps": [map_picture(scores, chance, metric), *series_pictures(scores, chance, metric)],
+        "curves": [x for model in models for x in curve_pictures(*model, scores[model[1]], data, chance)],
+        "targeted": [x for model in models for x in targeted_pictures(*model, scores[model[1]], data)],
+        "examples": list(_examples(report, models, scores)),
+        "mainstay": [mainstay_picture(*model, data) for model in models],
+        "transfer": [transfer_picture(np.asarray(x.maps), x.surrogates, x.victims, metric) for x in given],
+    }
+
+
+def _examples(report: ReportInput, models: list[tuple], scores: Mapping[str, DefenseScores]) -> Iterator[Picture]:
     """Show each query under all models before the next one."""
-    shown = [defense for defense in report.defenses if defense.examples]
-    for i in range(max((len(defense.examples.images) for defense in shown), default=0)):
-        for defense in shown:
+    shown = [(slug, defense) for (slug, *_), defense in zip(models, report.defenses, strict=True) if defense.examples]
+    for i in range(max((len(defense.examples.images) for _, defense in shown), default=0)):
+        for slug, defense in shown:
             if i < len(defense.examples.images):
                 attack = scores[defense.title].attacks[defense.examples.attack]
                 parts = defense.encoded, report.data
-                yield query_picture(slugs[defense.title], defense.title, i, defense.examples.images[i], attack, parts)
+                yield query_picture(slug, defense.title, i, defense.examples.images[i], attack, parts)
 
 
-def _embedded(shown: Picture, figures: Path) -> Element:
+def _embedded(shown: Picture, figures: Path) -> dict[str, str | int]:
+    """Save a picture, and return what the page shows of it."""
     png = shown.save(figures).read_bytes()
-    return picture(png, struct.unpack(">II", png[16:24]), shown.caption, shown.alt)
+    width, height = struct.unpack(">II", png[16:24])
+    return {"source": data_uri(png), "width": width, "height": height, "caption": shown.caption, "alt": shown.alt}
+
+
+def _flat(content: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + str(name), value
 
 
 def _slug(title: str) -> str:

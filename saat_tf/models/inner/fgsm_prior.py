@@ -6,7 +6,7 @@ import tensorflow as tf
 from saat_tf.attacks import alignment
 from saat_tf.attacks.gradients import gain_and_slopes
 from saat_tf.models.inner.base import InnerAttack, InnerStep
-from saat_tf.replicas import several
+from saat_tf.replicas import refuse_several
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -53,11 +53,9 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
 
     def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images inside the ball, and keep their perturbations."""
-        if several() is not None or step.index is None:
-            raise ValueError(
-                "`FGSMPrior` keeps a perturbation for each image: it trains on one replica, and on batches with an "
-                "index. Use NFGSM or Steps on several."
-            )
+        refuse_several("`FGSMPrior`", "Use NFGSM or Steps on several.")
+        if step.index is None:
+            raise ValueError("`FGSMPrior` keeps a perturbation for each image: it needs batches with an index.")
         images = tf.convert_to_tensor(images)
         ball, index, mirrored = step.threat_model, tf.cast(step.index, tf.int32), is_mirrored(images)
         kept = tf.cast(tf.gather(self.delta.value, index), tf.float32)

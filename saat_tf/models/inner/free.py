@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models.inner.base import InnerAttack, InnerStep
-from saat_tf.replicas import several
+from saat_tf.replicas import refuse_several
 from saat_tf.threat_model import ThreatModel
 
 
@@ -52,8 +52,7 @@ class Free(InnerAttack, keras.layers.Layer):
 
     def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return the images with the perturbation as it is."""
-        if several() is not None:
-            raise ValueError("`Free` keeps one perturbation and trains on one replica. Use NFGSM or Steps on several.")
+        refuse_several("`Free`", "Use NFGSM or Steps on several.")
         rows = tf.shape(images)[0]
         message = f"A batch must have at most the {self.batch_size} images that `Free` was made for."
         with tf.control_dependencies([tf.debugging.assert_less_equal(rows, self.batch_size, message)]):

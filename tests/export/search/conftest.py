@@ -67,5 +67,5 @@ def encoded(photos, model, tmp_path_factory):
     """The folder that bulk encoding has written of them, in shards of 4."""
     out = tmp_path_factory.mktemp("encoded") / "out"
     options = EncodeOptions(images=photos.folder, model=model, out=out, workers=1, shard_size=4, batch_size=3)
-    assert main(options) == 0
+    assert main(options) == 1  # three images cannot be read
     return out

@@ -16,7 +16,8 @@ from export.bulk.encoded_folder import read_blocks, read_encoding
 from export.index import Add, Build, Command, Query, Remove, main
 from export.search import Block, FaissIndex, Hit
 from export.search.kinds import Kind
-from export.search.results import QueryResult, printable, result_page
+from export.search.results import QueryResult, result_page
+from saat_tf.printable import printable
 
 HOSTILE = "<script>alert(1)</script>"
 

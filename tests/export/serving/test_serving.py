@@ -233,6 +233,9 @@ def test_the_batching_parameters_are_what_the_server_reads(folder):
 
 def test_the_compose_file_reads_what_lies_beside_it_and_opens_to_this_machine_alone(folder):
     (service,) = yaml.safe_load((folder / "compose.yaml").read_text())["services"].values()
+    assert service["image"] == "tensorflow/serving:${TENSORFLOW_SERVING:-2.21.0}" and service["user"] == "65534:65534"
+    assert (service["mem_limit"], service["cpus"]) == ("${SERVING_MEMORY:-4g}", "${SERVING_CPUS:-2}")
+    assert service["pids_limit"] == 512
     assert service["image"].startswith("tensorflow/serving:")
     assert all(port.startswith("127.0.0.1:") for port in service["ports"]) and len(service["ports"]) == 2
     assert service["volumes"] == [".:/serving:ro"]

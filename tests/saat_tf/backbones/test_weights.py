@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from saat_tf.backbones import BACKBONES, load_weights_file, weights
+from saat_tf.backbones.convert import read_state_dict
 from saat_tf.backbones.efficientnet_lite import efficientnet_lite_checkpoint
 from saat_tf.backbones.weights import UnsafeCheckpointError, read_torch_state_dict
 
@@ -382,6 +383,106 @@ def test_corrupt_bytes_raise_value_errors_alone(form, tmp_path):
 def test_pickles_that_are_no_state_dict(loaded, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         read_torch_state_dict(write_zip(tmp_path / "model.pth", loaded))
+
+
+def doubled(levels):
+    """Opcodes of a pair of pairs of pairs, of which each is named twice: as a key, 2^levels steps of hashing."""
+    return Raw(encode("leaf") + b"2\x86" * levels)  # DUP, TUPLE2
+
+
+TOO_DEEP = Raw(encode("leaf") + b"\x85" * 30_000)  # TUPLE1: hashing recurses, and ends the process
+
+
+@pytest.mark.parametrize("nested", [doubled(100), TOO_DEEP], ids=["doubled", "deep"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (lambda key: Raw(b"}" + key + b"Ns"), "dictionary key that is a tuple"),  # SETITEM
+        (lambda key: Raw(b"}(" + encode("w") + tensor() + key + b"Nu"), "dictionary key that is a tuple"),  # SETITEMS
+        (lambda key: Raw(b"(" + key + b"Nd"), "dictionary key that is a tuple"),  # DICT
+        (lambda key: Raw(ORDERED_DICT + b"](" + key + b"N\x86e\x85R"), "dictionary key that is a tuple"),  # REDUCE
+        (lambda key: Raw(b"(" + key + b"\x91"), "has a set"),  # FROZENSET
+        (lambda key: Raw(b"\x8f(" + key + b"\x90"), "has a set"),  # EMPTY_SET, ADDITEMS
+        (lambda key: {"w": call(REBUILD, key, 0, key, key)}, "'w' is described wrongly"),
+        (lambda key: Raw(b"}" + encode("w") + key + b"Qs"), "a storage record is not"),  # BINPERSID
+        (lambda key: Raw(b"}" + call(REBUILD, key, 0, key, key) + b"Ns"), "dictionary key that is a _Tensor"),
+    ],
+    ids=["setitem", "setitems", "dict", "reduce", "frozenset", "set", "tensor", "storage", "tensor as key"],
+)
+def test_what_is_nested_is_never_hashed(place, message, nested, tmp_path):
+    with pytest.raises(ValueError, match=rf"model\.pth: .*{message}"):
+        read_torch_state_dict(write_zip(tmp_path / "model.pth", place(nested)))
+
+
+def test_a_legacy_file_names_its_storages_by_strings(tmp_path):
+    keys = Raw(b"](" + doubled(100) + b"e")
+    with pytest.raises(ValueError, match="a storage that no tensor uses"):
+        read_torch_state_dict(write_legacy(tmp_path / "model.pth", {"weight": tensor()}, keys=keys))
+
+
+def test_one_list_is_not_made_a_dictionary_again_and_again(tmp_path):
+    pairs = b"](" + b"".join(encode((str(i), None)) for i in range(5_000)) + b"e"  # 25,000 opcodes
+    again = Raw(ORDERED_DICT + b"q\x00" + pairs + b"q\x01" + b"h\x00h\x01\x85R" * 15_000)
+    with pytest.raises(ValueError, match="more dictionary items than any state dict"):
+        read_torch_state_dict(write_zip(tmp_path / "model.pth", again))
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "absent"])
+def test_what_is_no_file_is_not_opened(name, kind, tmp_path):
+    match kind:
+        case "device":
+            (tmp_path / name).symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(tmp_path / name)
+        case "folder":
+            (tmp_path / name).mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no file .*{name}"):
+        read_state_dict(tmp_path / name)
+
+
+SAFE = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array(7)}
+
+
+def test_damaged_safetensors_files_raise_value_errors_alone(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "model.safetensors"
+    whole = safetensors.save(SAFE)
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_state_dict(path)["weight"], SAFE["weight"])
+    random = np.random.RandomState(0)
+    contents = [whole[:length] for length in range(len(whole))]
+    for _ in range(500):
+        content = bytearray(whole)
+        content[random.randint(len(whole))] = random.randint(256)
+        contents.append(bytes(content))
+    refused = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            read_state_dict(path)
+        except ValueError as error:
+            assert "model.safetensors" in str(error) and "Fetch the file again" in str(error)
+            refused += 1
+    assert refused > len(whole)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":' * 100_000,
+        b'{"a":{"dtype":"F32","shape":[0,4611686018427387904],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"F32","shape":[' + b"0," * 70 + b'0],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"F8_E4M3","shape":[0],"data_offsets":[0,0]}}',
+    ],
+    ids=["nested", "large side", "many sides", "type"],
+)
+def test_headers_of_safetensors_that_numpy_cannot_take(header, tmp_path):
+    pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match=r"safetensors file of floats. Received: .*model\.safetensors"):
+        read_state_dict(path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Folders of class folders, and tar files of them: every layout against a dict, every fault by its message."""
 
+import dataclasses
 import io
 import tarfile
 
@@ -214,3 +215,11 @@ def test_the_held_out_share_is_drawn_of_each_class_and_divides_all(tmp_path):
     assert names[0] | names[1] == names[2] and not names[0] & names[1]
     again, other = (draw_held_out(images, 0.25, seed=seed)[1].files for seed in (3, 4))
     assert again == held.files != other
+
+
+@pytest.mark.parametrize("labels", [np.int64([0, 1]), np.int32([[0, 1]]), np.int32([0, -1]), np.float32([0, 1])])
+def test_labels_that_are_no_class_numbers_are_refused(tmp_path, labels):
+    folders(tmp_path)
+    split = class_split(read_class_folders(tmp_path)[0], 8, 10)
+    with pytest.raises(ValueError, match=r"class numbers, int32 \(N,\). Received: "):
+        dataclasses.replace(split, labels=labels)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from saat_tf import text_lists
 from saat_tf.data import DataError, list_format, read_image_lists, write_image_lists
 
 # Labels of the good folder: three classes, two images a split.
@@ -277,7 +278,7 @@ def test_what_is_no_whole_gzip_file_is_named(folder, content):
 def test_a_list_that_unpacks_to_too_much_is_refused(folder, monkeypatch):
     (folder / "train_img.txt").unlink()
     (folder / "train_img.txt.gz").write_bytes(gzip.compress(b"x" * 2_000))
-    monkeypatch.setattr(list_format, "MAX_LIST_BYTES", 1_000)
+    monkeypatch.setattr(text_lists, "MAX_LIST_BYTES", 1_000)
     assert "unpacks to more than 1,000 bytes" in fault(folder)
 
 
@@ -304,10 +305,10 @@ def test_one_split_gives_one_gzip_file(folder):
     assert all((folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize("name", ["a\nb.jpg", " a.jpg", "a\u2028b.jpg"])
+@pytest.mark.parametrize("name", ["a\nb.jpg", " a.jpg", "a\rb.jpg", "a\\b.jpg", "\ufeffa.jpg", "a\udcff.jpg"])
 def test_a_path_that_no_line_can_hold_is_refused(folder, name):
     (folder / name).touch()
     lists = read_image_lists(folder)
     changed = list_format.ImageList("test", (folder / name,), lists.test.labels[:1], (1,))
-    with pytest.raises(DataError, match="white space at an end or a line break"):
+    with pytest.raises(DataError, match="a space at an end, a line break, a backslash or bytes that are not UTF-8"):
         write_image_lists(list_format.ImageLists(lists.train, lists.database, changed), ["a"], folder)

@@ -175,7 +175,7 @@ def test_the_rest_is_every_image_that_is_no_query(listed):
 
 def test_a_database_as_listed_with_queries_in_it_is_an_error_that_says_what_to_choose(listed):
     images, folder, write = listed
-    with pytest.raises(DataError, match=r"database_img\.txt: 2 of 2 queries stand in the database list.*'joined'"):
+    with pytest.raises(DataError, match=r"database_img\.txt: contains 2 of the 2 queries.*'joined'"):
         official_split(images, folder)
     write("database", [7, 0, 3])
     assert numbers(official_split(images, folder).database) == [7, 0, 3]
@@ -289,7 +289,7 @@ def test_the_published_flickr_split_and_a_seeded_one_have_the_sizes_of_the_proto
 def test_the_published_coco_lists_make_the_usual_database_by_the_joined_step():
     images = of_lists("HashNet-COCO_database", "HashNet-COCO_train")
     assert len(images) == COCO.num_images == 122_218
-    with pytest.raises(DataError, match=r"5,000 of 5,000 queries stand in the database list.*'joined'"):
+    with pytest.raises(DataError, match=r"contains 5,000 of the 5,000 queries.*'joined'"):
         official_split(images, HASH_LISTS / "HashNet-COCO_")
     official = official_split(images, HASH_LISTS / "HashNet-COCO_", database="joined")
     seeded = seeded_split(images, COCO)

@@ -232,7 +232,10 @@ def test_no_gradient_flows_into_the_bank_or_through_it():
     ids=["no items", "no classes", "a vector", "a two", "a minus", "a half", "a nan", "three axes"],
 )
 def test_what_is_no_matrix_of_zeros_and_ones_is_refused(labels):
-    with pytest.raises(ValueError, match=r"matrix \(items, classes\) of 0 and 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"`labels` must be (rows of 0 and 1, of shape \(items, classes\)|of at least one item and class)",
+    ):
         CodeBank.from_labels(labels, BITS)
 
 

@@ -9,12 +9,15 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+# Graphs that run a few times are not worth being optimized.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 from saat_tf.data import array_split, draw_scenes, evaluation_batches, training_epochs  # noqa: E402
 from saat_tf.layers import CodeBank  # noqa: E402
 from saat_tf.losses import DPH, HashNet  # noqa: E402
 from saat_tf.models import SAAT, HashingModel, HashingTraining  # noqa: E402
 from saat_tf.replicas import distribute, finite_in_all_or_none  # noqa: E402
+from tests.saat_tf.models.small_batches import check_small_batches  # noqa: E402
 from trainers.distributed.strategy import synchronize_batch_norm  # noqa: E402
 
 BITS, BATCH, STEPS = 16, 8, 5
@@ -110,3 +113,4 @@ if count == 2:
     one_overflow_skips_the_step_in_all(strategy)
 else:
     compare(hashing, 11, strategy)  # batches of 8 and 3, the latter smaller than the number of replicas
+check_small_batches(strategy)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from saat_tf import replicas
 from saat_tf.attacks import PGD, alignment
 from saat_tf.data import array_split, draw_scenes, evaluation_batches
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel
-from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, InnerStep, Steps, fgsm_prior, free, half_radius, stronger
+from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, InnerStep, Steps, half_radius, stronger
 from saat_tf.models.inner.yopo import FirstLayerSteps
 from saat_tf.threat_model import ThreatModel
 
@@ -122,8 +123,7 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
 
 @pytest.mark.parametrize("inner", [Free(batch_size=4, image_size=SIDE), FGSMPrior(num_items=4, image_size=SIDE)])
 def test_what_is_kept_in_one_place_is_refused_on_several_replicas(inner, linear, monkeypatch):
-    for module in (free, fgsm_prior):
-        monkeypatch.setattr(module, "several", lambda: "a replica context")
+    monkeypatch.setattr(replicas, "several", lambda: types.SimpleNamespace(num_replicas_in_sync=2))
     with pytest.raises(ValueError, match="one replica"):
         inner.perturb(crafting(linear.encoder, tf.range(4)), linear.images, linear.wanted)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.kill_resume import KILLED, Runs
+from tests.stress.kill_resume import KILLED, Runs
 from tests.trainers.addresses import free_addresses, is_free
 from trainers.distributed.cluster import FIRST_PORT, JOBS, PORTS_A_JOB, Cluster
 from trainers.distributed.coordination import Workers, lost_worker

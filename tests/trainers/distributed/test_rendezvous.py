@@ -1,6 +1,9 @@
 """Workers that find each other, or say who is missing: real sockets, a thread for each worker."""
 
 import concurrent.futures
+import contextlib
+import json
+import re
 import socket
 import socketserver
 import threading
@@ -10,6 +13,7 @@ import pytest
 
 from tests.trainers.addresses import free_addresses
 from trainers.distributed.cluster import Cluster
+from trainers.distributed.messages import Connection, differing, digests, proof, proves
 from trainers.distributed.rendezvous import _listen, rendezvous
 
 RUN_DIR = Path("runs/one")
@@ -106,3 +110,106 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", port)):
         (error,) = gather([Cluster((mine, other), 0)], patience=1.0)
     assert isinstance(error, OSError) and f"Port {port} of worker 0 (the chief)" in str(error)
+
+
+SECRET = {"bits": 48, "learning_rate": 0.0123, "data_dir": "/data/secret", "weights": "/models/secret.pth"}
+
+
+@contextlib.contextmanager
+def waiting_chief(patience=20.0):
+    """A chief that waits for worker 1, and its address; the other's address is the caller's."""
+    chief, other = free_addresses(2)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        result = pool.submit(gather, [Cluster((chief, other), 0)], options=(SECRET,), patience=patience)
+        yield chief, other, result
+
+
+def connected(address):
+    host, _, port = address.rpartition(":")
+    while True:  # until it listens
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection((host, int(port)), timeout=10)
+
+
+def everything(stream, *lines):
+    """Send lines, each after an answer, and return all that is answered until the other side closes."""
+    told = b""
+    for line in lines:
+        stream.sendall(line)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            told += stream.recv(1 << 20)
+    stream.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while piece := stream.recv(1 << 20):
+            told += piece
+    return told
+
+
+HELLO = json.dumps({"index": 1, "count": 2, "nonce": "n", "options": SECRET}).encode() + b"\n"
+PROOF = json.dumps({"proof": "0" * 64}).encode() + b"\n"
+HOSTILE = {
+    "silence": (),
+    "a proof that is none": (HELLO, PROOF, b'{"thanks": true}\n'),
+    "options of another type": (b'{"index": 1, "count": 2, "options": 5}\n',),
+    "an index of another type": (b'{"index": "1", "count": 2, "nonce": "n"}\n',),
+    "a truth for an index": (b'{"index": true, "count": 2, "nonce": "n"}\n',),
+    "a list": (b"[1, 2]\n",),
+    "nested": (b'{"index":' * 5_000 + b"\n",),
+    "no end": (b"x" * (1 << 17),),
+    "no UTF-8": (b"\xff\n",),
+    "no request": (b"GET / HTTP/1.1\r\n\r\n",),
+}
+
+
+@pytest.mark.parametrize("lines", HOSTILE.values(), ids=HOSTILE)
+def test_a_stranger_is_told_neither_values_nor_paths_and_disturbs_nobody(lines):
+    with waiting_chief() as (chief, other, result):
+        with connected(chief) as stream:
+            told = everything(stream, *lines)
+        for value in (b"secret", b"0.0123", b"48", b"runs", b"/"):
+            assert value not in re.sub(rb"[0-9a-f]{32,64}", b"", told)  # but in digests
+        assert gather([Cluster((chief, other), 1)], options=(SECRET,)) == [RUN_DIR]
+        assert result.result() == [RUN_DIR]
+
+
+def test_a_stranger_at_the_address_of_the_chief_gives_out_no_run_folder():
+    mine, chief = free_addresses(2)
+
+    class Impostor(socketserver.StreamRequestHandler):
+        def handle(self):
+            hello = json.loads(self.rfile.readline())
+            self.wfile.write(json.dumps({**hello, "index": 0, "proof": "0" * 64}).encode() + b"\n")
+            self.rfile.readline()
+            self.wfile.write(b'{"run_dir": "/tmp/elsewhere", "refusal": "\\u001b[2J"}\n')
+
+    with socketserver.ThreadingTCPServer(("localhost", int(chief.rpartition(":")[2])), Impostor) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        (error,) = gather([Cluster((chief, mine), 1)], options=(SECRET,), patience=0.1)
+        server.shutdown()
+    assert isinstance(error, TimeoutError) and "a message lacks one of options" in str(error)
+
+
+@pytest.mark.parametrize("piece", [b"", b" "], ids=["silent", "dripping"])
+def test_a_message_has_an_end_in_time_however_slowly_it_comes(piece):
+    ours, theirs = socket.socketpair()
+    stop = threading.Event()
+
+    def drip():
+        with contextlib.suppress(OSError):
+            while not stop.wait(0.01):
+                theirs.sendall(piece)
+
+    with ours, theirs:
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(TimeoutError):
+            Connection(ours, 0.2).receive(index=int)
+        stop.set()
+
+
+def test_a_proof_is_of_one_role_worker_number_and_set_of_options():
+    one = proof({"a": 1, "b": 2}, "host", 0, "n")
+    assert one == proof({"b": 2, "a": 1}, "host", 0, "n")
+    others = [({"a": 1}, "host", 0, "n"), ({"a": 1, "b": 2}, "visitor", 0, "n"), ({"a": 1, "b": 2}, "host", 1, "n")]
+    assert one not in {proof(*other) for other in [*others, ({"a": 1, "b": 2}, "host", 0, "m")]}
+    assert proves(one, one) and not proves("ü", one)
+    assert differing(digests({"a": 1, "b": 2}, "n"), digests({"a": 1, "b": 3, "c": 0}, "n")) == ["b", "c"]

@@ -11,7 +11,7 @@ from PIL import Image
 from saat_tf.data import DataError, RetrievalData, evaluation_batches, write_image_lists
 from trainers import coco, scenes
 from trainers.coco import CocoRecipe
-from trainers.run_folder.finished_run import load_run_data, read_card
+from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
 from trainers.scenes import ScenesRecipe
 
 COUNTS = {"train": 5, "database": 9, "test": 3}
@@ -78,6 +78,36 @@ def test_a_run_without_lists_or_card_says_so(tmp_path):
         load_run_data(tmp_path, card_of("coco", CocoRecipe()))
     with pytest.raises(DataError, match="finished run"):
         read_card(tmp_path)
-    (tmp_path / "card.json").write_text("{")
-    with pytest.raises(DataError, match="not a card"):
+
+
+WHOLE = {
+    "dataset": "scenes", "backbone": "small_cnn", "code_length": 8, "epsilon_255": 8, "chance_map": 0.1,
+    "config": {"image_size": 32, "crop_fraction": 0.8}, "versions": {}, "results": [{"defense": "none"}],
+}  # fmt: skip
+
+
+def test_a_whole_card_is_read_and_gives_the_size_before_the_cut(tmp_path):
+    (tmp_path / "card.json").write_text(json.dumps(WHOLE))
+    assert read_card(tmp_path) == WHOLE
+    assert resize_size(WHOLE) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON: .* line 1, column 2.* must be the card of a run"),
+        (b"\xff", "no UTF-8 at byte 0"),
+        ('{"a":' * 100_000, "nested at most 100 deep"),
+        ("[]", "a list instead of an object"),
+        (json.dumps({**WHOLE, "config": 3}), "not the card of a run: config missing"),
+        (json.dumps({name: value for name, value in WHOLE.items() if name != "results"}), ": results missing"),
+        (json.dumps({**WHOLE, "results": [{"defense": "none"}, 5]}), r"results\[1\] missing"),
+        (json.dumps({**WHOLE, "config": {"image_size": "32"}}), r"config\.image_size missing"),
+        (json.dumps({**WHOLE, "config": {"image_size": 32, "crop_fraction": 0}}), r"config\.crop_fraction missing"),
+    ],
+    ids=range(9),
+)
+def test_a_damaged_card_is_refused_with_what_is_wrong(text, message, tmp_path):
+    (tmp_path / "card.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=rf"card\.json: .*{message}"):
         read_card(tmp_path)

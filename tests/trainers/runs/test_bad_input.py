@@ -72,13 +72,13 @@ def picture(image_format):
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """A good folder: two images a split, two labels; the training images are in the database."""
+    """A good folder: two images a split or three, two labels, one an image; the training images are in the database."""
     folder = tmp_path / "data"
     folder.mkdir()
-    names = {"train": ["a.png", "b.jpg"], "database": ["a.png", "b.jpg", "c.png"], "test": ["d.png", "e.jpg"]}
+    names = {"train": ["a.png", "b.jpg", "c.png"], "database": ["a.png", "b.jpg", "c.png"], "test": ["d.png", "e.jpg"]}
     for split, images in names.items():
         (folder / f"{split}_img.txt").write_text("".join(f"{image}\n" for image in images))
-        (folder / f"{split}_label.txt").write_text("".join(f"{i % 2} 1\n" for i in range(len(images))))
+        (folder / f"{split}_label.txt").write_text("".join(f"{i % 2} {1 - i % 2}\n" for i in range(len(images))))
         for image in images:
             (folder / image).write_bytes(picture("JPEG" if image.endswith("jpg") else "PNG"))
     return folder
@@ -305,10 +305,10 @@ def test_scenes_of_too_small_a_side_are_an_error(error_of):
 def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
     began = []
     monkeypatch.setattr(trainers.runs.run, "run", lambda *arguments: began.append(arguments))
-    recipe = CocoRecipe(**SMALL, data_dir=data_dir, run_dir=tmp_path / "run", limit_train=1)
+    recipe = CocoRecipe(**SMALL, data_dir=data_dir, run_dir=tmp_path / "run", limit_train=2)
     assert trainers.runs.run.main(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO)) == 0
     ((_, data, encoder, run_folder),) = began
-    assert [len(split) for split in (data.train, data.database, data.test)] == [1, 3, 2]
+    assert [len(split) for split in (data.train, data.database, data.test)] == [2, 3, 2]
     assert list(data.class_names) == ["label 0", "label 1"]
     assert (encoder.code_length, run_folder.run_dir) == (16, tmp_path / "run")
     assert run_folder.run_dir.is_dir()

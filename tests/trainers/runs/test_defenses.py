@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import evaluation_batches, training_epochs
 from saat_tf.layers import CodeBank
 from trainers import comdefend, scenes
@@ -45,18 +46,18 @@ def test_a_run_bears_the_name_of_its_defence(cgat_run, capsys):
 
 
 def test_a_purified_model_joins_the_run_and_is_evaluated_like_the_others(cgat_run, capsys):
-    assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=0)) == run.USAGE_ERROR
+    assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=0)) == USAGE_ERROR
     assert not (cgat_run / "comdefend.keras").exists()
     assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=1)) == 0
     assert {row["defense"] for row in card_of(cgat_run)["results"]} == {"none", "cgat", "comdefend"}
     assert "ComDefend" in capsys.readouterr().out
-    assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=1)) == run.USAGE_ERROR
+    assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=1)) == USAGE_ERROR
     assert "overwritten" in capsys.readouterr().err
     options = EvaluationOptions(run_dir=cgat_run, attacks=("hag",), num_steps=(2,), num_queries=3, report=False)
     assert evaluate(options) == 0
     attacked = {row["defense"] for row in card_of(cgat_run)["results"] if row["attack"] == "hag"}
     assert attacked == {"none", "cgat", "comdefend"}
-    assert evaluate(dataclasses.replace(options, defenses=("saat",))) == run.USAGE_ERROR
+    assert evaluate(dataclasses.replace(options, defenses=("saat",))) == USAGE_ERROR
     assert "none, cgat, comdefend" in capsys.readouterr().err
 
 
@@ -73,7 +74,7 @@ def test_a_named_recipe_gives_defaults_that_the_user_overrides():
 def test_an_unknown_recipe_or_defence_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         read_command_line(ScenesRecipe, arguments)
-    assert error.value.code == run.USAGE_ERROR
+    assert error.value.code == USAGE_ERROR
     assert arguments[0] in capsys.readouterr().err
 
 

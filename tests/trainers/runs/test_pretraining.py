@@ -16,6 +16,7 @@ from PIL import Image
 from saat_tf.attacks import PGD, SignStep, alignment
 from saat_tf.backbones import backbone_spec, save_weights_file
 from saat_tf.data import DataError, ImageList, array_split, write_records
+from saat_tf.data.class_folders import ClassSplit
 from saat_tf.metrics.bootstrap import bootstrap_interval
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.models.inner import NFGSM
@@ -185,7 +186,7 @@ def test_the_probe_scores_the_classes_before_and_under_attack():
     keras.utils.set_random_seed(0)
     images, classes = held_out_images()
     training = AdversarialClassifier(Classifier("small_cnn", 3, 16), inner=NFGSM())
-    split = array_split(images, classes.astype(np.int32))
+    split = ClassSplit.of_rows(array_split(images, np.eye(3, dtype=np.float32)[classes]))
     chosen = [0, 4, 7, 13]
     found = AccuracyProbe(split, chosen, ThreatModel.from_255(16), seed=0).measure(training)
     predicted = np.argmax(training.encoder(images[chosen]), axis=1)

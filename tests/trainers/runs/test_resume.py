@@ -1,8 +1,6 @@
 """Runs that are cut off and go on: real processes, real SIGKILL, the same bits in the end."""
 
-import fcntl
 import json
-import os
 import shutil
 import signal
 import types
@@ -12,11 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.kill_resume import KILLED, Runs
+from saat_tf.command_line import USAGE_ERROR
+from saat_tf.files import lock_folder
+from tests.stress.kill_resume import KILLED, Runs
 from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
 from trainers.distributed.coordination import Workers
+from trainers.recipes.identity import identity, options
 from trainers.run_folder.state import RunFolder
-from trainers.runs.resume import check_options, identity, lock, options
+from trainers.runs.resume import check_options
+from trainers.runs.run import main
 from trainers.scenes import ScenesRecipe, load
 
 
@@ -42,7 +44,7 @@ def position(runs, name):
 
 def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
     # As a checkpoint was about to be put in its place, in the middle of the second epoch of pre-training.
-    assert runs.run("cut", ("rename", 6)) == KILLED
+    assert runs.run("cut", ("replace", 5)) == KILLED
     assert position(runs, "cut")[1] == {"phase": "hashing", "epoch": 1, "step": 2, "steps": 8}
     # By Ctrl-C in the middle of an epoch of adversarial training: a checkpoint was due a step before and a step later.
     assert runs.run("cut", ("on_train_batch_end", 4 + 2), by=signal.SIGINT) == 130
@@ -91,13 +93,12 @@ def test_changed_options_are_listed_and_refused_unless_they_may_change(tmp_path,
         check_options(before, tmp_path / "other")
 
 
-def test_a_folder_on_which_another_process_works_is_refused(tmp_path):
-    other = os.open(tmp_path, os.O_RDONLY)  # a lock belongs to what was opened, also within one process
-    fcntl.flock(other, fcntl.LOCK_EX)
-    with pytest.raises(BlockingIOError, match="another process"):
-        lock(tmp_path)
-    os.close(other)
-    lock(tmp_path)
+def test_a_run_folder_in_which_another_process_works_is_refused(tmp_path, capsys):
+    recipe = ScenesRecipe(run_dir=tmp_path / "run", resume=True, num_train=32, num_queries=4, image_size=16)
+    recipe.run_dir.mkdir()
+    with lock_folder(recipe.run_dir):
+        assert main(recipe, "scenes", lambda: load(recipe)) == USAGE_ERROR
+    assert "another process writes here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("loss, weight, message", [(np.nan, 1.0, "A loss is NaN"), (1.0, np.inf, "A weight is NaN")])

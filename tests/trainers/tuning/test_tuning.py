@@ -14,7 +14,7 @@ from saat_tf.files import write_json
 from trainers import sweep
 from trainers.recipes.defense_options import named_recipe, read_command_line
 from trainers.scenes import ScenesRecipe
-from trainers.tuning.search_algorithms import LastingOracle, build_oracle, planned_trials
+from trainers.tuning.search_algorithms import LastingOracle, build_oracle, exhausted, planned_trials
 from trainers.tuning.search_space import default_space, hyperparameters, read_space
 from trainers.tuning.study import FAILED, Result, Study, best_of, pareto
 from trainers.tuning.study_report import command_of
@@ -212,6 +212,23 @@ def test_failures_of_different_causes_do_not_end_a_search(tmp_path):
     search = Search(tmp_path, "random", SPACE, lambda values: None, max_trials=7)
     search.causes.update({f"{i}": f"cause {i % 2}" for i in range(7)})
     assert len(search.go()) == 7
+
+
+@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian"])
+def test_a_space_smaller_than_its_trials_is_said_to_be_exhausted(tmp_path, tuner):
+    search = Search(tmp_path, tuner, ("num-steps=3,10",), lambda values: values["num_steps"] / 10, max_trials=5)
+    tried = search.go()
+    assert sorted(values["num_steps"] for values in tried) == [3, 10]
+    assert exhausted(search.oracle).startswith("2 of 5 trials were done: the space is exhausted")
+    search.max_trials = 2
+    search.begin()
+    assert search.go() == [] and exhausted(search.oracle) is None
+
+
+def test_hyperband_says_that_it_has_no_more_rounds(tmp_path):
+    search = Search(tmp_path, "hyperband", SPACE, peak, max_trials=100, epochs=3)
+    tried = search.go()
+    assert exhausted(search.oracle).startswith(f"{len(tried)} of 100 trials were done: hyperband has no more rounds")
 
 
 def test_a_grid_gives_each_combination_once_to_several_workers(tmp_path):

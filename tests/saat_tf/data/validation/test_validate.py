@@ -26,11 +26,11 @@ def write(folder, name, lines):
 
 @pytest.fixture
 def folder(tmp_path):
-    for split in IMAGES:
+    for number, split in enumerate(IMAGES):
         write(tmp_path, f"{split}_img.txt", IMAGES[split])
         write(tmp_path, f"{split}_label.txt", LABELS[split])
         for shade, image in enumerate(IMAGES[split]):
-            Image.new("L", (9, 7), 40 * shade).save(tmp_path / image)
+            Image.new("L", (9, 7), 80 * (number // 2) + 20 * shade).save(tmp_path / image)
     return tmp_path
 
 
@@ -71,7 +71,7 @@ def test_a_sound_folder_is_clean_and_counted(folder):
         ("train_label.txt", ["1 0", "0 0"], "warning", "1 of 2 train rows have no label", ["train_label.txt:2: b.png"]),
         ("test_label.txt", ["0 0", "0 1"], "warning", "1 of 2 queries have no label", ["test_label.txt:1: d.png"]),
         ("test_label.txt", ["0 0", "0 1"], "warning", "count AP 0: MAP is at most 0.5",
-         ["test_img.txt:1: d.png"]),
+         ["test_label.txt:1: d.png"]),
         ("train_label.txt", ["1 0", "1 1"], "warning", "1 rows label an image otherwise",
          ["database_label.txt:2: b.png (otherwise at train_label.txt:2)"]),
         ("test_img.txt", ["d.png", "c.png"], "error", "database_img.txt: contains 1 of the 2 queries",

@@ -134,11 +134,11 @@ def test_the_table_tells_the_maps(html):
     first = FULL.defenses[0]
     rows = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td><td class="number">(.*?)</td>', html)
     told = {(model, attack): float(value) for model, attack, value in rows}
-    assert told["guessing", "none"] == round((3 * 14 + 3 * 13 + 2 * 13) / (QUERIES * ITEMS), 3)
+    assert told["chance", "none"] == round((3 * 14 + 3 * 13 + 2 * 13) / (QUERIES * ITEMS), 3)
     expected = by_the_definition(first.encoded.test, first.encoded)
     assert told["undefended", "no attack"] == pytest.approx(expected, abs=6e-4)
     single = min(by_the_definition(codes, first.encoded) for x in first.attacked[:4] for codes in x.codes)
-    assert told["undefended", "worst of all"] <= single + 6e-4
+    assert told["undefended", "worst case"] <= single + 6e-4
 
 
 def test_the_same_input_gives_the_same_page(tmp_path):

@@ -1,6 +1,6 @@
-"""Kill a run at seeded moments and let it go on: does it end as a run that nothing stopped, bit for bit?
+"""Kill a run at seeded moments and resume it: is the result that of an uninterrupted run, bit for bit?
 
-    python -m benchmarks.kill_resume --kills 20
+    python -m tests.stress.kill_resume --kills 20
 
 A moment is the entry to a function that writes, trains or evaluates; the run kills its own process there by SIGKILL.
 Every run is a process of its own, forked from a server that has imported TensorFlow and done nothing with it.
@@ -101,7 +101,7 @@ class Runs:
     def run(
         self, name: str, struck_at: tuple[str, int] | None = None, by: int = signal.SIGKILL, **options: object
     ) -> int:
-        """Train in folder `name`, or go on there; return the exit code."""
+        """Train in folder `name`, or resume there; return the exit code."""
         process = self.start(name, struck_at, by, **options)
         process.join()
         return process.exitcode
@@ -131,11 +131,11 @@ class Runs:
         return (self.folder / "notes" / name / "said").read_text()
 
     def states(self, name: str) -> list[str]:
-        """Return a digest of weights, bank and optimizer at each checkpoint that the runs of `name` came to."""
+        """Return a digest of weights, bank and optimizer at each checkpoint that the runs of `name` wrote."""
         return (self.folder / "notes" / name / "states").read_text().split()
 
     def outcome(self, name: str) -> dict:
-        """Return what a run left that must not depend on how often it was cut off."""
+        """Return what a run left that must not depend on how often it was interrupted."""
         run_dir = self.folder / name
         last = sorted((run_dir / "checkpoints").glob("[0-9]*"))[-1]
         facts = json.loads((last / "facts.json").read_text())
@@ -167,7 +167,7 @@ def logged_scalars(folder: Path) -> list[tuple[str, int, float]]:
 
 
 def main() -> int:
-    """Kill, go on, compare; print a line for each."""
+    """Kill, resume, compare; print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -187,7 +187,7 @@ def main() -> int:
             equal += same
             verdict = "equal" if same else "DIFFERS"
             print(f"{i + 1:3d}. killed at call {number + 1} of {calls[place]} of {place}: {verdict}", flush=True)
-    print(f"{equal} of {options.kills} runs that were killed ended bit for bit as the one that was not")
+    print(f"{equal} of {options.kills} killed runs gave bit for bit the result of the uninterrupted one")
     return int(equal < options.kills)
 
 

@@ -1,0 +1,49 @@
+"""TensorFlow's switches that are read once, when it is imported: one set of defaults for every way to run the project.
+
+Needs no TensorFlow, so that it can act before TensorFlow does.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import MutableMapping
+
+# oneDNN: TensorFlow's own default depends on the processor (on with AVX-512, off without), and so would every result.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+DEFAULTS = {ONEDNN: "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set TensorFlow's switches where the user has not, for this process and those that it starts.
+
+    Each package of the project calls this before anything else, so that library, programs, their worker processes,
+    benchmarks and tests compute alike. Where TensorFlow was imported before, oneDNN is as TensorFlow has chosen: the
+    processes that this one starts are given the same, and a warning says so if that is not our default.
+
+    Args:
+        environment: that of this process.
+
+    Example:
+        >>> chosen = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+        >>> set_switches(chosen)
+        >>> chosen["TF_ENABLE_ONEDNN_OPTS"], chosen["TF_CPP_MIN_LOG_LEVEL"]
+        ('0', '2')
+    """
+    if ONEDNN not in environment and "tensorflow" in sys.modules:
+        environment[ONEDNN] = "1" if _uses_onednn() else "0"
+        if environment[ONEDNN] != DEFAULTS[ONEDNN]:
+            warnings.warn(
+                f"TensorFlow was imported before saat_tf, and without oneDNN, which is its default on this processor. "
+                f"Results differ in their last digits from those of the programs, and training is slower. Import "
+                f"saat_tf first, or set {ONEDNN} to 1, or to 0 to leave it off everywhere.",
+                stacklevel=2,
+            )
+    for name, value in DEFAULTS.items():
+        environment.setdefault(name, value)
+
+
+def _uses_onednn() -> bool:
+    """Return what the TensorFlow of this process has chosen; it says so to nobody but its own tests."""
+    from tensorflow.python.util import _pywrap_util_port
+
+    return _pywrap_util_port.IsMklEnabled()
