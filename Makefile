@@ -4,13 +4,18 @@ BIN := .venv/bin
 READY := .venv/ready
 BENCHMARKS := saat_step attack_speed cost map mainstay many_classes pipeline encoder demo
 
-.PHONY: demo test lint bench bench-quick tables refinements clean
+.PHONY: demo test gpu lint bench bench-quick tables refinements clean
 
 demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
 
 test: $(READY)  ## the whole suite, a process for each core and a thread of TensorFlow for each process
 	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+gpu: $(READY)  ## install CUDA's libraries, see whether TensorFlow finds a GPU, then check and time everything on it
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gpu]"
+	$(BIN)/python -c "import tensorflow as tf; gpus = tf.config.list_physical_devices('GPU'); print(gpus); raise SystemExit(0 if gpus else 'TensorFlow sees no GPU: see docs/scale.md')"
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(READY)  ## style and the direction of imports
 	$(BIN)/ruff check .

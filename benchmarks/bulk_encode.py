@@ -19,7 +19,7 @@ import tyro
 
 from export.bulk.shards import ShardTask, encode_here
 from export.encoder.model_card import model_card
-from export.saved_model import export_saved_model
+from export.saved_model import decoding_of, export_saved_model
 from saat_tf.data import decode_image, read_image_lists
 from saat_tf.data.pipeline import PARALLEL_CALLS
 from saat_tf.files import write_text
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
         encoder.encode(images)
         network.append(time.perf_counter() - started)
     with tempfile.TemporaryDirectory() as temporary:
-        export_saved_model(encoder, Path(temporary) / "model", resize_size=sizes["resize_size"], card=card)
+        export_saved_model(encoder, Path(temporary) / "model", **decoding_of(card), card=card)
         short = encoding_seconds(paths[:SHORT], Path(temporary) / "model")
         whole = encoding_seconds(paths, Path(temporary) / "model")
     decode_rate, network_rate = len(paths) / float(np.median(decoding)), BATCH / float(np.median(network))

@@ -58,14 +58,16 @@ def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     import keras
 
     from export.encoder.model_card import model_card
+    from export.saved_model import decoding_of
     from saat_tf.data import evaluation_batches, file_split, read_image_lists
 
     encoder = keras.saving.load_model(run_dir / "robust.keras", compile=False)
-    sizes = model_card(run_dir, "robust")["preprocessing"]
+    card = model_card(run_dir, "robust")
+    side = card["preprocessing"]["image_size"]
     lists = read_image_lists(DATA_DIR)
     logits = []
     for images in (lists.database, lists.test):
-        batches = evaluation_batches(file_split(images, sizes["image_size"], sizes["resize_size"]), 64)
+        batches = evaluation_batches(file_split(images, side, **decoding_of(card)), 64)
         logits.append(np.concatenate([encoder.logits(batch[0]).numpy() for batch in batches]))
     return logits[0], logits[1]
 

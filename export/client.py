@@ -100,9 +100,15 @@ def encode_files(client: Client, files: tuple[Path, ...], batch_size: int, retri
             if place in faults:
                 yield {"file": str(file), "ok": False, "error": faults[place]}
             elif not answered[place].ok:
-                yield {"file": str(file), "ok": False, "error": "the server cannot read it as an image"}
+                yield {"file": str(file), "ok": False, "error": _refused(contents[place])}
             else:
                 yield {"file": str(file), "ok": True, "code": answered[place].code.hex()}
+
+
+def _refused(contents: bytes) -> str:
+    from saat_tf.data.decoding.header import fault_of  # brings TensorFlow
+
+    return f"the server cannot read it as an image: {fault_of(contents)}"
 
 
 def show(rows: list[dict], output: Literal["table", "json"]) -> None:

@@ -114,7 +114,9 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
     """
     from export.encoder.exported_encoder import load_encoder, model_digest
     from export.encoder.fingerprint import probe_codes
+    from saat_tf.devices import hide_gpus
 
+    hide_gpus()  # bulk encoding is work of the processor, in many processes
     encoder = load_encoder(options.model)
     size = options.shard_size
     encoding = Encoding(

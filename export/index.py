@@ -12,7 +12,6 @@ import rich.console
 import tyro
 
 from export.bulk.encoded_folder import read_blocks, read_encoding
-from export.bulk.images import read_file
 from export.bulk.item_lists import read_ids, read_metadata
 from export.encoder.fingerprint import check_same_model
 from export.search.faiss_index import FaissIndex
@@ -20,6 +19,8 @@ from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
 from export.search.results import QueryResult, result_json, result_page, result_table
+from saat_tf.data.decoding.files import read_file
+from saat_tf.data.decoding.header import fault_of
 from saat_tf.files import write_whole
 from saat_tf.printable import printable
 
@@ -168,14 +169,14 @@ def query(command: Query) -> int:
 
 def encode_queries(command: Query, index: SearchIndex) -> tuple[list[Path], np.ndarray]:
     """Encode those images that can be read, and name the others on the error output."""
-    from export.encoder.exported_encoder import MAX_FILE_BYTES, fault_of, load_encoder
+    from export.encoder.exported_encoder import load_encoder
     from export.encoder.fingerprint import probe_codes
 
     if not command.images:
         raise ValueError("Name at least one image.")
     encoder = load_encoder(command.model)
     check_same_model(index.probe_codes, probe_codes(encoder.encode_bytes), "queries")
-    files = [read_file(os.fspath(path), MAX_FILE_BYTES) for path in command.images]
+    files = [read_file(path) for path in command.images]
     codes, ok = encoder.encode([contents for contents, _ in files])
     for path, (contents, fault), good in zip(command.images, files, ok, strict=True):
         if not good:

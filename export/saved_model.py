@@ -40,7 +40,9 @@ class SavedModelExport:
     """The adversarially trained encoder, or the undefended one."""
 
 
-def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | None = None, card: dict) -> None:
+def export_saved_model(
+    encoder: HashingModel, out: Path, *, resize_size: int | None = None, apply_orientation: bool = True, card: dict
+) -> None:
     """Write `encoder` as a SavedModel with the signatures that `SavedModelExport` lists.
 
     The folder appears under its name when it is whole.
@@ -50,6 +52,7 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
         out: the folder to write.
         resize_size: shorter side of a file's image before the centre cut, as in training; the encoder's own size by
             default.
+        apply_orientation: turn a file's image as its EXIF data say, as in training.
         card: the model card, written to assets.extra/model_card.json.
 
     Raises:
@@ -66,7 +69,7 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
         return {name: encoded[name], "ok": encoded["ok"]}
 
     def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, ok = decode_batch(image_bytes, side, resize_size)
+        images, ok = decode_batch(image_bytes, side, resize_size, apply_orientation=apply_orientation)
         packed_codes = encoder.encode_valid(images)["packed_codes"]
         packed_codes = tf.where(ok[:, None], packed_codes, tf.zeros_like(packed_codes))
         return {"packed_codes": packed_codes, "code_bytes": bytes_of(packed_codes), "ok": ok}
@@ -82,6 +85,12 @@ def export_saved_model(encoder: HashingModel, out: Path, *, resize_size: int | N
         archive.write_out(folder, verbose=False)
         (folder / "assets.extra").mkdir()
         write_json(folder / "assets.extra" / "model_card.json", card)
+
+
+def decoding_of(card: dict) -> dict:
+    """Return how an exported encoder decodes files, by the model card: arguments of `export_saved_model`."""
+    made = card["preprocessing"]
+    return {"resize_size": made["resize_size"], "apply_orientation": made["orientation"] == "applied"}
 
 
 def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
@@ -102,7 +111,7 @@ def main(options: SavedModelExport) -> int:
         if options.version is not None and options.version < 1:
             raise ValueError(f"--version must be at least 1. Received: {options.version}.")
         encoder, card = load_encoder(options.run_dir, options.model)
-        export_saved_model(encoder, out, resize_size=card["preprocessing"]["resize_size"], card=card)
+        export_saved_model(encoder, out, **decoding_of(card), card=card)
     if outcome.code:
         return outcome.code
     print(f"{out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")

@@ -10,7 +10,9 @@ from collections.abc import MutableMapping
 
 # oneDNN: TensorFlow's own default depends on the processor (on with AVX-512, off without), and so would every result.
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-DEFAULTS = {ONEDNN: "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+# Else TensorFlow takes nearly all memory of every GPU that it sees, at once.
+GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
+DEFAULTS = {ONEDNN: "1", "TF_CPP_MIN_LOG_LEVEL": "2", GROWTH: "true"}
 
 
 def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:

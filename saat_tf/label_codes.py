@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from saat_tf.codes import sign
 from saat_tf.mainstay import TIE_TOLERANCE
+from saat_tf.random_numbers import uniform
 
 # Jaccard similarities of label sets of up to some hundred labels differ by more than this where they differ.
 SAME_SIMILARITY = 1e-6
@@ -84,7 +85,7 @@ def anchor_codes(
         item_labels: (N, C) of 0/1.
         item_codes: (N, K) of -1/+1.
         num_voters: n; 9 in DHTA, 1 in P2P.
-        seed: int32 (2,), of the draw.
+        seed: int (2,), of the draw.
 
     Returns:
         float32 (B, K), every entry -1 or +1; a vote of zero is +1.
@@ -104,7 +105,7 @@ def anchor_codes(
         raise ValueError(f"`num_voters` must be at least 1. Received: {num_voters}. DHTA has 9, P2P has 1.")
     similarity = jaccard(labels, item_labels)  # (B, N)
     nearest = similarity >= tf.reduce_max(similarity, axis=1, keepdims=True) - SAME_SIMILARITY
-    lots = tf.where(nearest, tf.random.stateless_uniform(tf.shape(similarity), seed), -1.0)
+    lots = tf.where(nearest, uniform(tf.shape(similarity), seed), -1.0)
     drawn, voters = tf.math.top_k(lots, tf.minimum(num_voters, tf.shape(lots)[1]))  # (B, n)
     votes = tf.gather(tf.cast(item_codes, tf.float32), voters) * tf.cast(drawn >= 0, tf.float32)[..., None]
     return sign(tf.reduce_sum(votes, axis=1))  # (B, n, K) -> (B, K)

@@ -70,12 +70,12 @@ def subset_keys(labels: tf.Tensor, max_labels: int) -> tuple[tf.Tensor, tf.Tenso
 
 
 def subset_rows(labels: tf.Tensor, keys: tf.Tensor | tf.Variable, max_labels: int) -> tf.Tensor:
-    """Return the row in `SubsetSums` of each subset of each label row: (B, C) -> int32 (B, 2^L); P for none."""
+    """Return the row in `SubsetSums` of each subset of each label row: (B, C) -> int64 (B, 2^L); P for none."""
     wanted, carried = subset_keys(labels, max_labels)
     keys = tf.convert_to_tensor(keys)
-    places = tf.reshape(tf.searchsorted(keys, tf.reshape(wanted, [-1])), tf.shape(wanted))
-    found = tf.gather(keys, tf.minimum(places, tf.size(keys) - 1)) == wanted
-    return tf.where(found & carried, places, tf.size(keys))
+    places = tf.reshape(tf.searchsorted(keys, tf.reshape(wanted, [-1]), out_type=tf.int64), tf.shape(wanted))
+    found = tf.gather(keys, tf.minimum(places, tf.size(keys, tf.int64) - 1)) == wanted
+    return tf.where(found & carried, places, tf.size(keys, tf.int64))
 
 
 def apart_from_subsets(labels: tf.Tensor, subsets: SubsetSums, max_labels: int) -> tuple[tf.Tensor, tf.Tensor]:

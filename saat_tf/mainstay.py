@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from saat_tf.codes import sign
@@ -119,7 +120,7 @@ def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
     shared_sums, shared_counts = tf.cast(shared_sums, tf.float64), tf.cast(shared_counts, tf.float64)
     # Where nothing is apart, q is 0 as well and n = 1 leaves the positive side alone.
     terms = shared_sums * tf.maximum(apart_counts, 1.0)[:, None, None] - apart_sums[:, None] * shared_counts[..., None]
-    weights = tf.math.rsqrt(tf.range(1.0, tf.shape(shared_counts)[1] + 1, dtype=tf.float64))
+    weights = tf.constant(1.0 / np.sqrt(np.arange(1.0, 1 + label_counts.shape[0] // num_classes)))  # float64 (L,)
     scores = tf.einsum("l,blk->bk", weights, terms)
     rounding = INTEGER_TIE_TOLERANCE * tf.einsum("l,blk->bk", weights, tf.abs(terms))
     scores = tf.where(tf.abs(scores) <= rounding, tf.zeros_like(scores), scores)
@@ -161,7 +162,7 @@ def label_places(label_sets: tf.Tensor, max_labels: int) -> tf.Tensor:
         [[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
     """
     label_sets = tf.cast(label_sets, tf.float32)
-    size = tf.one_hot(tf.cast(tf.reduce_sum(label_sets, axis=1), tf.int32) - 1, max_labels)  # (B, C) -> (B, L)
+    size = tf.one_hot(tf.cast(tf.reduce_sum(label_sets, axis=1) - 1.0, tf.int64), max_labels)  # (B, C) -> (B, L)
     places = label_sets[:, :, None] * size[:, None, :]  # (B, C, L)
     return tf.reshape(places, (-1, label_sets.shape[1] * max_labels))
 

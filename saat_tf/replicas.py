@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
+from saat_tf.random_numbers import uniform
+
 # Whether all replicas have the same rows: bool scalar, of the step that this replica's thread is in.
 _IS_COPIED: contextvars.ContextVar[tf.Tensor | bool] = contextvars.ContextVar("is_copied", default=False)
 
@@ -38,7 +40,7 @@ def share(rows: tf.Tensor) -> tf.Tensor:
 
 @contextlib.contextmanager
 def whole_batch(index: tf.Tensor) -> Iterator[None]:
-    """Within, `gather` and `stateless_uniform` count each row once, also of a batch that went whole to each replica.
+    """Within, `gather` and `uniform_rows` count each row once, also of a batch that went whole to each replica.
 
     `deal` copies a batch that has fewer rows than there are replicas. Then all replicas begin with the same item; else
     no two do, since a batch has each item once.
@@ -114,22 +116,21 @@ def finite_in_all_or_none(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [gradient + poison for gradient in gradients]
 
 
-def stateless_uniform(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float, dtype: tf.DType) -> tf.Tensor:
-    """Draw this replica's rows of what `tf.random.stateless_uniform` draws for the whole batch.
+def uniform_rows(shape: tf.Tensor, seed: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Draw this replica's rows of what `saat_tf.random_numbers.uniform` draws for the whole batch: float32.
 
     Args:
         shape: int (D,), of this replica's rows; its first entry is their number.
         seed: int (2,), the same in all replicas.
         low: lower bound.
         high: upper bound.
-        dtype: a float type.
     """
     context = several()
     if context is None:
-        return tf.random.stateless_uniform(shape, seed, low, high, dtype)
+        return uniform(shape, seed, low, high)
     start, total = _rows_before(context, shape[:1])
     whole = tf.concat([total[None], shape[1:]], axis=0)
-    return tf.random.stateless_uniform(whole, seed, low, high, dtype)[start : start + shape[0]]
+    return uniform(whole, seed, low, high)[start : start + shape[0]]
 
 
 def deal(batches: tf.data.Dataset, count: int, mine: range) -> tf.data.Dataset:

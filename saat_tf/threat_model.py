@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.replicas import stateless_uniform
+from saat_tf.replicas import uniform_rows
 
 # Clipping to [x - epsilon, x + epsilon] in float32 can leave the ball by the rounding of one sum.
 ROUNDING = 1e-6
@@ -46,8 +46,8 @@ class ThreatModel:
         return tf.clip_by_value(in_ball, 0.0, 1.0)
 
     def random_start(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return a uniform point of the ball around each image, the same for the same `seed` (int32, shape (2,))."""
-        noise = stateless_uniform(tf.shape(images), seed, -self.epsilon, self.epsilon, images.dtype)
+        """Return a uniform point of the ball around each image, the same for the same `seed` (int, shape (2,))."""
+        noise = tf.cast(uniform_rows(tf.shape(images), seed, -self.epsilon, self.epsilon), images.dtype)
         return self.project(images + noise, images)
 
     def verify(self, adversarial_images: np.ndarray, images: np.ndarray) -> None:

@@ -16,7 +16,16 @@ from saat_tf.evaluation.card import merge_rows
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import PurifiedModel, Purifier
 from saat_tf.threat_model import ThreatModel
-from trainers.console.output import CONSOLE, DEFENSES, FitProgress, quiet_libraries, result_table, say, track
+from trainers.console.output import (
+    CONSOLE,
+    DEFENSES,
+    FitProgress,
+    quiet_libraries,
+    result_table,
+    say,
+    say_devices,
+    track,
+)
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.run_folder.models import COMDEFEND, load_encoder_file
@@ -49,6 +58,7 @@ class ComDefendOptions:
 def main(options: ComDefendOptions) -> int:
     """Train the purifier; return the exit code: 0, or 2 where the options or the run are at fault."""
     quiet_libraries()
+    say_devices()
     file = options.run_dir / COMDEFEND
     with ExitCode() as outcome:
         if options.epochs < 1 or not options.learning_rate > 0:

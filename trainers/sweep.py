@@ -12,12 +12,13 @@ from typing import Annotated
 
 import grpc
 import keras_tuner as kt
+import tensorflow as tf
 import tyro
 
 from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
 from saat_tf.files import lock_folder
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import CONSOLE, quiet_libraries, say
+from trainers.console.output import CONSOLE, quiet_libraries, say, say_devices
 from trainers.distributed.strategy import build_strategy, check_replicas
 from trainers.recipes.data_sets import DATA_SETS
 from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
@@ -115,6 +116,12 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         space = check(sweep, recipe)
         strategy = build_strategy(recipe.devices)
         check_replicas(recipe, strategy)
+        say_devices()
+        if role == "chief" and tf.config.get_visible_devices("GPU"):
+            say(
+                "The chief trains the undefended model on a GPU, and keeps what memory that took. Where workers need "
+                "all of it, give the chief CUDA_VISIBLE_DEVICES=-1."
+            )
         data = load(recipe)
         if not 0 < sweep.validation_queries < len(data.train):
             raise ValueError(

@@ -1,9 +1,8 @@
-"""Image files of a folder or a list, and reading them so that no file stops anything."""
+"""Image files of a folder or a list."""
 
 import dataclasses
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,18 +95,3 @@ def digest(images: Images, start: int, end: int) -> str:
             state = None
         total.update(repr((os.fsencode(path), state)).encode())
     return total.hexdigest()[:32]
-
-
-def read_file(path: str, max_bytes: int) -> tuple[bytes, str | None]:
-    """Return the contents of a file and None, or nothing and why it was not read."""
-    try:
-        # A pipe without a writer would block for ever, had it to be opened first.
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return b"", "it is no file"
-        if status.st_size > max_bytes:
-            return b"", f"it has {status.st_size:,} bytes, at most {max_bytes:,} are read"
-        with open(path, "rb") as file:
-            return file.read(max_bytes), None
-    except (OSError, ValueError) as error:
-        return b"", (getattr(error, "strerror", None) or str(error)).lower()

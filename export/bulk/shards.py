@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from export.bulk.encoded_folder import EncodedShard
-from export.bulk.images import read_file
+from saat_tf.data.decoding.files import read_file
+from saat_tf.data.decoding.header import fault_of
 
 READERS = 4
 
@@ -40,6 +41,9 @@ class ShardEncoder:
     def __init__(self, model: Path, batch_size: int) -> None:
         import tensorflow as tf
 
+        from saat_tf.devices import hide_gpus
+
+        hide_gpus()  # several processes, none of which may take a GPU's memory; decoding is most of the work
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         from export.encoder.exported_encoder import load_encoder
@@ -48,15 +52,13 @@ class ShardEncoder:
 
     def __call__(self, task: ShardTask) -> EncodedShard:
         """Encode a shard; while a batch is encoded the next is read."""
-        from export.encoder.exported_encoder import MAX_FILE_BYTES, fault_of
-
         starts = range(0, len(task.paths), self.batch_size)
         batches = [task.paths[start : start + self.batch_size] for start in starts]
         codes, faults = [np.empty((0, self.encoder.code_length // 8), np.uint8)], []
         with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
 
             def read(paths: list[str]) -> list:
-                return [pool.submit(read_file, path, MAX_FILE_BYTES) for path in paths]
+                return [pool.submit(read_file, path) for path in paths]
 
             reading = read(batches[0])
             for number in range(len(batches)):

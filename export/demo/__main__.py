@@ -20,7 +20,7 @@ from export.demo.searches import Engine
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from saat_tf.pages import stylesheet
-from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
+from trainers.run_folder.finished_run import applies_orientation, load_run_data, read_card, resize_size
 from trainers.run_folder.models import HASHING, ROBUST, load_encoder_file
 
 MAX_UPLOAD = "20mb"
@@ -77,7 +77,7 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     models = {title: load_encoder_file(options.run_dir / file) for title, file in MODEL_FILES.items()}
     data = _first(load_run_data(options.run_dir, card, options.data_dir, track), options.num_database)
     engines = [Engine(title, model, data, track=track) for title, model in models.items()]
-    return build_app(engines, resize_size(card))
+    return build_app(engines, resize_size(card), apply_orientation=applies_orientation(card))
 
 
 def launch(app: gr.Blocks, options: DemoOptions) -> None:

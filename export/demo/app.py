@@ -32,12 +32,13 @@ KEPT_SECONDS = 3600
 PROGRESS = gr.Progress()
 
 
-def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
+def build_app(engines: Sequence[Engine], resize_size: int, *, apply_orientation: bool = True) -> gr.Blocks:
     """Build the page.
 
     Args:
         engines: the encoders to compare, on one data set.
         resize_size: shorter side of an upload before the center crop, as in training.
+        apply_orientation: turn an upload as its EXIF data say, as in training.
     """
     data, side = engines[0].data, engines[0].model.image_size
     pages = [range(i, min(i + QUERIES_A_PAGE, len(data.test))) for i in range(0, len(data.test), QUERIES_A_PAGE)]
@@ -62,7 +63,8 @@ def build_app(engines: Sequence[Engine], resize_size: int) -> gr.Blocks:
         return page, gr.update(value=thumbnails(page), selected_index=None)
 
     def upload(contents: bytes) -> tuple[Subject, str, dict]:
-        subject = Subject(_said(read_upload, contents, side, resize_size), None, "Your picture")
+        image = _said(read_upload, contents, side, resize_size, apply_orientation)
+        subject = Subject(image, None, "Your picture")
         return subject, show(subject), gr.update(visible=True, value=[])
 
     def label(subject: Subject, names: list[str]) -> tuple[Subject, str]:

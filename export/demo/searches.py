@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from saat_tf.attacks import build_attack, draw_target_labels
 from saat_tf.data import RetrievalData
-from saat_tf.data.decoding.decode import MAX_ASPECT, MAX_PIXELS
+from saat_tf.data.decoding.header import FORMATS, fault_of
 from saat_tf.data.decoding.tolerant_decode import decode_batch
 from saat_tf.evaluation import EncodedData, encode_data, knowledge
 from saat_tf.hamming import hamming_distances, rank
@@ -156,16 +156,15 @@ def is_targeted(attack: str) -> bool:
     return attack in {"p2p", "dhta", "tha", "pros-gan"} or attack.endswith("-targeted")
 
 
-def read_upload(contents: bytes, image_size: int, resize_size: int) -> np.ndarray:
+def read_upload(contents: bytes, image_size: int, resize_size: int, apply_orientation: bool = True) -> np.ndarray:
     """Decode the bytes of an image file, as a request to an exported encoder is decoded: float32 (S, S, 3) in [0, 1].
 
     Raises:
         ValueError: it cannot be read, or declares a size that is refused, which is looked at before any pixel is.
     """
-    images, ok = decode_batch(tf.constant([contents]), image_size, resize_size)
+    images, ok = decode_batch(tf.constant([contents]), image_size, resize_size, apply_orientation=apply_orientation)
     if not ok.numpy()[0]:
         raise ValueError(
-            f"This file cannot be read. It must be a whole JPEG, PNG, WebP, GIF or BMP image of at most "
-            f"{MAX_PIXELS // 10**6} million pixels, its longer side at most {MAX_ASPECT} times the shorter one."
+            f"This file cannot be read: {fault_of(contents)}. It must be a whole image, one of {', '.join(FORMATS)}."
         )
     return images.numpy()[0]

@@ -8,12 +8,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.data.decoding.decode import MAX_ASPECT, MAX_PIXELS
-from saat_tf.data.decoding.tolerant_decode import declared_size
-
-# Longer files hold no image of MAX_PIXELS, whatever the format, and are not read into memory.
-MAX_FILE_BYTES = 8 * MAX_PIXELS
-
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
@@ -81,20 +75,3 @@ def model_digest(folder: Path) -> str:
         with open(file, "rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-def fault_of(contents: bytes) -> str:
-    """Say why an encoder could not read a file, as far as its first bytes tell."""
-    if not contents:
-        return "it is empty"
-    try:
-        height, width = declared_size(tf.constant(contents)).numpy().tolist()
-    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow cannot always say what is wrong
-        return "its header is cut short or damaged"
-    if (height, width) == (0, 0):
-        return "it is none of JPEG, PNG, WebP, GIF, BMP"
-    if min(height, width) < 0 or height * width > MAX_PIXELS:
-        return f"its header declares {width % 2**32} x {height % 2**32} pixels, at most {MAX_PIXELS:,} are read"
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        return f"it has {width} x {height} pixels, sides of at most {MAX_ASPECT} : 1 are read"
-    return "its pixels cannot be decoded"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from saat_tf.evaluation import versions
-from trainers.run_folder.finished_run import read_card, resize_size
+from trainers.run_folder.finished_run import applies_orientation, read_card, resize_size
 
 Model = Literal["robust", "hashing"]
 
@@ -35,6 +35,7 @@ def model_card(run_dir: Path, model: Model) -> dict:
             "pixels": "float32 in [0, 1], RGB; normalization is inside",
             "image_size": size,
             "resize_size": resize_size(card),
+            "orientation": "applied" if applies_orientation(card) else "ignored",
             "resize": "shorter side to resize_size, bilinear with antialiasing, then the center cut",
         },
         "trained_with": {"commit": None, **card["versions"]},

@@ -79,7 +79,7 @@ def _thumbnail(path: object) -> dict | None:
     """Return a PNG of at most THUMBNAIL pixels a side, and its size; None where the file cannot be read."""
     from PIL import Image
 
-    from saat_tf.data.decoding.decode import FORMATS, MAX_PIXELS
+    from saat_tf.data.decoding.header import FORMATS, MAX_PIXELS
 
     try:
         if not isinstance(path, str) or not Path(path).is_file():

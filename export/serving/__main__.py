@@ -9,7 +9,7 @@ import tyro
 
 from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
-from export.saved_model import export_saved_model
+from export.saved_model import decoding_of, export_saved_model
 from export.serving.warm_up import write_warm_up
 from saat_tf.command_line import ExitCode
 from saat_tf.files import atomic, write_text
@@ -102,7 +102,7 @@ def main(options: ServingExport) -> int:
         batch_sizes = allowed_batch_sizes(options.out / "batching_parameters.txt")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic(folder) as whole:  # fails where another export has been faster
-            export_saved_model(encoder, whole, resize_size=card["preprocessing"]["resize_size"], card=card)
+            export_saved_model(encoder, whole, **decoding_of(card), card=card)
             write_warm_up(whole, options.name, batch_sizes)
         write_models_config(options.out)
     if outcome.code:

@@ -28,7 +28,7 @@ class Attack(Protocol):
     threat_model: ThreatModel
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return float32 (B, S, S, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed int32 (2,)."""
+        """Return float32 (B, S, S, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed int (2,)."""
 
 
 GoalOf = Callable[[Encoder, tf.Tensor, tf.Tensor, tf.Tensor], Goal]

@@ -41,11 +41,13 @@ def gain_and_slopes(
     References:
         Micikevicius et al., "Mixed Precision Training", ICLR 2018.
     """
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         relaxed_codes = tf.cast(relax(images), tf.float32)
+    with tf.GradientTape(watch_accessed_variables=False) as code_tape:
+        code_tape.watch(relaxed_codes)
         gain = objective(relaxed_codes, goal)
-    code_slopes = tape.gradient(gain, relaxed_codes)
+    code_slopes = code_tape.gradient(gain, relaxed_codes)
     scale = LARGEST_SLOPE / tf.maximum(_power_of_two(tf.reduce_max(tf.abs(code_slopes))), TINY)
     return gain, tape.gradient(relaxed_codes, images, output_gradients=scale * code_slopes) / scale
 

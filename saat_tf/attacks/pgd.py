@@ -9,6 +9,7 @@ from saat_tf.attacks.gradients import gain_and_slopes
 from saat_tf.attacks.objectives import Goal, Objective
 from saat_tf.attacks.rules import State, StepRule, Transform, View
 from saat_tf.attacks.schedules import constant_alphas
+from saat_tf.random_numbers import fold_in
 from saat_tf.replicas import several
 from saat_tf.threat_model import ThreatModel
 
@@ -69,7 +70,7 @@ class PGD:
             images: float32 (B, H, W, 3) in [0, 1].
             goal: what the objective reads, most often the wanted codes, float (B, K) of -1/+1; to drive codes away
                 from b, pass -b.
-            seed: int32 (2,), of everything random.
+            seed: int (2,), of everything random.
 
         Returns:
             float32 (B, H, W, 3), inside the ball and [0, 1].
@@ -116,7 +117,7 @@ class PGD:
                 project=lambda x: self.threat_model.project(x, images),
                 epsilon=self.threat_model.epsilon,
                 num_steps=self.num_steps,
-                seed=tf.random.experimental.stateless_fold_in(seed, t + 1),
+                seed=fold_in(seed, t + 1),
             )
             moved, state = self.rule.step(view, adversarial_images, state, t)
             return t + 1, self.threat_model.project(moved, images), state

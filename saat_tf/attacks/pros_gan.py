@@ -8,7 +8,9 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.jit import StepModel
 from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
+from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
 HASHING_WEIGHT = 5.0
@@ -17,7 +19,7 @@ LOSSES = ("loss", "hashing_loss", "reconstruction_loss", "realism_loss", "discri
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class ProSGAN(keras.Model):
+class ProSGAN(StepModel):
     """Train a generator whose images get the prototype code of any target label set, and attack with it.
 
     With t a target label set, f and p its semantic representation and prototype code, G the generator, D the
@@ -214,8 +216,8 @@ class ProSGAN(keras.Model):
 
     def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:
         """Draw a target label set for each image of this step, the same for the same seed: float32 (B, C)."""
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
-        drawn = tf.random.stateless_uniform((num_images,), seed, 0, self.num_label_sets, tf.int32)
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
+        drawn = choices(num_images, self.num_label_sets, seed)
         return tf.gather(self.label_sets, drawn)
 
     def train_discriminator(

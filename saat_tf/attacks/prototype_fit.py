@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from saat_tf.labels import check_labels
 from saat_tf.progress import Track
+from saat_tf.random_numbers import choices
 
 LEARNING_RATE, BETAS = 1e-4, (0.5, 0.999)
 
@@ -84,7 +85,7 @@ def descend(
     def run_epoch(epoch: tf.Tensor) -> None:
         for step in tf.range(budget.steps_per_epoch):
             seed = tf.stack([budget.seed, epoch * budget.steps_per_epoch + step])
-            drawn = tf.random.stateless_uniform((budget.batch_size,), seed, 0, len(label_sets), tf.int32)
+            drawn = choices(budget.batch_size, len(label_sets), seed)
             with tf.GradientTape() as tape:
                 value = loss(tf.gather(label_sets, drawn))
             optimizer.apply(tape.gradient(value, variables), variables)

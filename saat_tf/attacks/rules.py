@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from saat_tf.random_numbers import fold_in, uniform
+
 State = dict[str, tf.Tensor]
 Transform = Callable[[tf.Tensor], tf.Tensor]
 
@@ -25,7 +27,7 @@ class View:
         project: images -> the nearest images that the attacker is allowed.
         epsilon: radius of the ball, in pixel units of [0, 1].
         num_steps: how many steps the attack takes.
-        seed: int32 (2,), new at each step.
+        seed: int (2,), new at each step.
     """
 
     gain_and_gradient: Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -142,9 +144,8 @@ class MomentumStep(StepRule):
         radius = self.neighborhood * view.epsilon
 
         def add(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            noise = tf.random.stateless_uniform(
-                tf.shape(images), tf.random.experimental.stateless_fold_in(view.seed, i), -radius, radius
-            )
+            seed = fold_in(view.seed, i)
+            noise = uniform(tf.shape(images), seed, -radius, radius)
             return i + 1, total + view.gain_and_gradient(images + noise)[1]
 
         _, total = tf.while_loop(
@@ -192,15 +193,16 @@ class DiverseInput(StepRule):
 
     def step(self, view: View, images: tf.Tensor, state: State, t: tf.Tensor) -> tuple[tf.Tensor, State]:
         """Return the next images by the inner rule."""
-        side = tf.shape(images)[1]
-        draws = tf.random.stateless_uniform((4,), view.seed)
-        smallest = tf.cast(self.smallest * tf.cast(side, tf.float32), tf.int32)
-        inner = smallest + tf.cast(draws[0] * tf.cast(side - smallest, tf.float32), tf.int32)
-        place = tf.cast(draws[1:3] * tf.cast(side - inner + 1, tf.float32), tf.int32)
+        side = tf.cast(tf.shape(images)[1], tf.float32)
+        draws = uniform((4,), view.seed)
+        smallest = tf.floor(self.smallest * side)
+        inner = smallest + tf.floor(draws[0] * (side - smallest))
+        rows, columns = (
+            _shrinking(side, inner, tf.floor(draw * (side - inner + 1.0))) for draw in (draws[1], draws[2])
+        )
 
         def vary(x: tf.Tensor) -> tf.Tensor:
-            resized = tf.image.resize(x, (inner, inner))
-            padded = tf.image.pad_to_bounding_box(resized, place[0], place[1], side, side)
+            padded = tf.einsum("pr,brsc,qs->bpqc", rows, x, columns)
             return tf.where(draws[3] < self.probability, padded, x)
 
         def of_varied(x: tf.Tensor, transform: Transform = lambda y: y) -> tuple[tf.Tensor, tf.Tensor]:
@@ -212,6 +214,17 @@ class DiverseInput(StepRule):
     def finish(self, images: tf.Tensor, state: State) -> tf.Tensor:
         """Return the inner rule's result."""
         return self.rule.finish(images, state)
+
+
+def _shrinking(side: tf.Tensor, inner: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Return the matrix (side, side) that shrinks a row of pixels to `inner` by bilinear resizing, put at `place`.
+
+    As a matrix of one size, whatever is drawn, it needs no answer of the GPU and compiles.
+    """
+    pixels = tf.range(side)
+    source = tf.clip_by_value((pixels - place + 0.5) * side / inner - 0.5, 0.0, side - 1.0)
+    weights = tf.nn.relu(1.0 - tf.abs(source[:, None] - pixels))
+    return tf.where(((pixels >= place) & (pixels < place + inner))[:, None], weights, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

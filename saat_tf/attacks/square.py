@@ -9,6 +9,7 @@ from saat_tf.attacks.attack import Encoder, GoalOf, code_goal
 from saat_tf.codes import sign
 from saat_tf.images import checked_images
 from saat_tf.labels import checked_labels
+from saat_tf.random_numbers import fold_in, signs, uniform
 from saat_tf.threat_model import ThreatModel
 
 # The share of pixels that a square covers is halved after these shares of the queries.
@@ -71,7 +72,7 @@ class SquareAttack:
             return tf.where(kept[:, None, None, None], new, old), tf.maximum(new_score, old_score)
 
         def query(t: tf.Tensor, best: tf.Tensor, score: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            step_seed = tf.random.experimental.stateless_fold_in(seed, t)
+            step_seed = fold_in(seed, t)
             inside = self._squares(images, t, step_seed)
             signs = _random_signs(tf.stack([tf.shape(images)[0], 1, 1, 3]), step_seed)
             return t + 1, *keep_better(best, score, tf.where(inside, images + self.threat_model.epsilon * signs, best))
@@ -94,17 +95,17 @@ class SquareAttack:
         done = tf.cast(t, tf.float32) / self.num_queries
         halvings = tf.reduce_sum(tf.cast(done > tf.constant(HALVED_AFTER), tf.float32))
         share = self.first_share * 0.5**halvings
-        side = tf.cast(tf.round(tf.sqrt(share) * tf.cast(shape[1], tf.float32)), tf.int32)
-        side = tf.clip_by_value(side, 1, shape[1])
-        places = tf.random.stateless_uniform((2, shape[0], 1), tf.random.experimental.stateless_fold_in(seed, 1))
-        top, left = tf.unstack(tf.cast(places * tf.cast(shape[1] - side + 1, tf.float32), tf.int32))
-        pixels = tf.range(shape[1])[None]  # (1, S)
+        width = tf.cast(shape[1], tf.float32)
+        side = tf.clip_by_value(tf.round(tf.sqrt(share) * width), 1.0, width)
+        places = uniform((shape[0], 2, 1), fold_in(seed, 1))
+        top, left = tf.unstack(tf.floor(places * (width - side + 1.0)), axis=1)
+        pixels = tf.range(width)[None]  # (1, S), in floats: on a GPU TensorFlow compares int32 on the host
         rows, columns = ((pixels >= first) & (pixels < first + side) for first in (top, left))  # each (B, S)
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
 def _random_signs(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return sign(tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, 2), -1.0, 1.0))
+    return signs(shape, fold_in(seed, 2))
 
 
 def square_attack(

@@ -21,7 +21,7 @@ def trajectory(pgd: PGD, measure: Measure, relax: Relax, images: tf.Tensor, goal
         relax: as `PGD` takes it, like the rest.
         images: float32 (B, H, W, 3), B known.
         goal: what the objective reads.
-        seed: int32 (2,).
+        seed: int (2,).
 
     Returns:
         float32 (steps + 1, B, ...). The first is that of the start, which is random where the attack's is.

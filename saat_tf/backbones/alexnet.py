@@ -3,6 +3,7 @@
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
+from saat_tf.layers import Dropout
 
 # 62 pixels leave nothing for the third pooling: (62 + 4 - 11) // 4 + 1 = 14, then 6, then 2, which is below 3.
 MIN_IMAGE_SIZE = 63
@@ -53,9 +54,9 @@ def alexnet(image_size: int, *, name: str = "alexnet") -> keras.Model:
     x = AdaptiveAveragePooling(POOLED_SIDE, name="avgpool")(x)  # -> (B, 6, 6, 256)
     x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)  # (B, 6, 6, 256) -> (B, 256, 6, 6)
     x = keras.layers.Flatten(name="flatten")(x)  # (B, 256, 6, 6) -> (B, 9216)
-    x = keras.layers.Dropout(0.5, name="classifier.0")(x)
+    x = Dropout(0.5, name="classifier.0")(x)
     x = keras.layers.Dense(4096, activation="relu", kernel_initializer="he_uniform", name="classifier.1")(x)
-    x = keras.layers.Dropout(0.5, name="classifier.3")(x)
+    x = Dropout(0.5, name="classifier.3")(x)
     outputs = keras.layers.Dense(4096, activation="relu", kernel_initializer="he_uniform", name="classifier.4")(x)
     return keras.Model(inputs, outputs, name=name)
 

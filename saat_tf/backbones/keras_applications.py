@@ -12,6 +12,7 @@ from keras import applications
 
 from saat_tf.backbones.convert import load_state_dict, state_dict_of
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from saat_tf.layers import BatchNormalization, Dropout
 
 CONNECTION_TIMEOUT = 10.0  # seconds
 # The weights are the same for images of any size; at this one Keras does not warn that it has no others.
@@ -143,7 +144,21 @@ def _places(backbone: keras.Model) -> dict[str, str]:
 
 
 def _build(image_size: int, model: Callable[..., keras.Model], options: dict, *, weights: str | None) -> keras.Model:
-    return model(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), pooling="avg", **options)
+    shape = (image_size, image_size, 3)
+    network = model(include_top=False, weights=weights, input_shape=shape, pooling="avg", **options)
+    copy = keras.models.clone_model(network, clone_function=_own_layer)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _own_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Copy a layer, Dropout and BatchNormalization as those of `saat_tf.layers`, which do the same."""
+    kind = type(layer)
+    if kind is keras.layers.Dropout:
+        kind = Dropout
+    elif kind is keras.layers.BatchNormalization and layer.scale and layer.center:
+        kind = BatchNormalization
+    return kind.from_config(layer.get_config())
 
 
 def _weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:

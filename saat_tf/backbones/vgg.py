@@ -3,7 +3,7 @@
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
-from saat_tf.layers import BatchNormalization
+from saat_tf.layers import BatchNormalization, Dropout
 
 # Depth -> convolutions of each stage. Each stage ends by halving the side.
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -68,7 +68,7 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
     x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)  # (B, 7, 7, 512) -> (B, 512, 7, 7)
     x = keras.layers.Flatten(name="flatten")(x)  # (B, 512, 7, 7) -> (B, 25088)
     x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.0")(x)
-    x = keras.layers.Dropout(0.5, name="classifier.2")(x)
+    x = Dropout(0.5, name="classifier.2")(x)
     x = keras.layers.Dense(DENSE_FEATURES, activation="relu", kernel_initializer="he_uniform", name="classifier.3")(x)
-    outputs = keras.layers.Dropout(0.5, name="classifier.5")(x)
+    outputs = Dropout(0.5, name="classifier.5")(x)
     return keras.Model(inputs, outputs, name=f"vgg{depth}_bn" if batch_norm else f"vgg{depth}")

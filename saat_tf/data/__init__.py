@@ -1,6 +1,7 @@
 """Data: the paper's data sets, the list format and its inspection, TFRecord files, scenes, and batches of all these."""
 
-from saat_tf.data.decoding.decode import UnreadableImage, check_images, decode_image, drop_images
+from saat_tf.data.decoding.check import UnreadableImage, check_images, drop_images
+from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.disk_cache import cached_file_split
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import (

@@ -1,18 +1,15 @@
 """Images of classes, one folder a class: in folders, or in tar files, which are read in place."""
 
 import dataclasses
-import io
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
-import tensorflow as tf
 
-from saat_tf.data.decoding.decode import image_faults
-from saat_tf.data.pipeline import Split, contents_decoder, indices
+from saat_tf.data.decoding.check import image_faults
+from saat_tf.data.decoding.files import MAX_FILE_BYTES, read_file
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError
 
@@ -44,15 +41,15 @@ class ImageBytes:
     def __str__(self) -> str:
         return f"{self.path}:{self.name}" if self.name else str(self.path)
 
-    def open(self, mode: str = "rb") -> BinaryIO:
-        """Open the image as a file of its own."""
-        return io.BytesIO(self.read_bytes()) if self.name else open(self.path, mode)
-
-    def read_bytes(self) -> bytes:
-        """Return the image's bytes."""
-        with open(self.path, "rb") as stream:
-            stream.seek(self.offset)
-            return stream.read(self.size)
+    def read(self) -> tuple[bytes, str | None]:
+        """Return the image's bytes and None, or nothing and why they were not read."""
+        if not self.name:
+            return read_file(self.path)
+        if self.size > MAX_FILE_BYTES:
+            return b"", f"it has {self.size:,} bytes, at most {MAX_FILE_BYTES:,} are read"
+        with open(self.path, "rb") as archive:
+            archive.seek(self.offset)
+            return archive.read(self.size), None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +149,7 @@ def readable(images: ClassifiedImages, track: Track = silent, *, skip: bool = Fa
         DataError: an image cannot be read and `skip` is not set; or a class keeps less than one image.
     """
     kept, faults = [], []
-    for place, (image, fault) in enumerate(image_faults(images.files, track)):
+    for place, (image, fault) in enumerate(image_faults(images.files, track, read=ImageBytes.read)):
         if fault is None:
             kept.append(place)
             continue
@@ -164,43 +161,6 @@ def readable(images: ClassifiedImages, track: Track = silent, *, skip: bool = Fa
     if gone:
         raise DataError(f"none of the images of {images.class_names[gone[0]]} can be read: {faults[0]}")
     return left, faults
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassSplit(Split):
-    """Items of one class each: `labels` are class numbers, int32 (N,), and a batch has those of its items, (B,).
-
-    Raises:
-        ValueError: the labels are not that.
-    """
-
-    def __post_init__(self) -> None:
-        if self.labels.ndim != 1 or self.labels.dtype != np.int32 or (self.labels < 0).any():
-            raise ValueError(
-                f"`labels` must be class numbers, int32 (N,). Received: {self.labels.dtype} {self.labels.shape}."
-            )
-
-    @classmethod
-    def of_rows(cls, split: Split) -> "ClassSplit":
-        """Return a split whose label rows have a single 1 each as one of class numbers."""
-        fields = {field.name: getattr(split, field.name) for field in dataclasses.fields(split)}
-        return cls(**{**fields, "labels": split.labels.argmax(axis=1).astype(np.int32)})
-
-
-def class_split(images: ClassifiedImages, image_size: int, resize_size: int, *, cache: bool = False) -> ClassSplit:
-    """Make a split of classified images, decoded by `decode_image`."""
-    paths = tf.constant([str(image.path) for image in images.files])
-    # Of each image its first byte, its number of bytes, and the bytes of its file that follow.
-    lengths = {path: path.stat().st_size for path in {image.path for image in images.files}}
-    places = [(i.offset, i.size, lengths[i.path] - i.offset - i.size) for i in images.files]
-    bounds = tf.constant(places, tf.int64)
-
-    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        offset, size, rest = tf.unstack(bounds[index])
-        part = tf.data.FixedLengthRecordDataset(paths[index], size, header_bytes=offset, footer_bytes=rest)
-        return index, part.get_single_element()
-
-    return ClassSplit(images.classes, indices, read, contents_decoder(image_size, resize_size), cache)
 
 
 def _classified(by_class: dict[str, list[ImageBytes]], names: tuple[str, ...]) -> ClassifiedImages:

@@ -14,22 +14,32 @@ from saat_tf.files import atomic
 from saat_tf.progress import Track, silent
 
 BATCH = 32
+# To be counted up where docs/images.md changes what pixels a file has.
+DECODING = 2
 
 
 def cached_file_split(
-    images: ImageList, image_size: int, resize_size: int, cache_dir: Path, *, track: Track = silent
+    images: ImageList,
+    image_size: int,
+    resize_size: int,
+    cache_dir: Path,
+    *,
+    apply_orientation: bool = True,
+    track: Track = silent,
 ) -> Split:
     """Make a split of image files that are decoded once, also over several runs: `file_split`, bit for bit.
 
     The images lie in a folder of `cache_dir` as float32, 12 S^2 bytes each, and are read in any order. The folder is
-    named by a hash of the two sizes, the contents of all image files in their order and the version of TensorFlow, and
-    it appears when it is whole: neither a half-written cache nor one of other images or settings is ever read.
+    named by a hash of the settings, the contents of all image files in their order, the version of TensorFlow and the
+    version of the rules of decoding. It appears when it is whole: neither a half-written cache nor one of other images
+    or settings is ever read.
 
     Args:
         images: the split.
         image_size: S, side of the images in pixels.
         resize_size: length of the shorter side before the cut.
         cache_dir: where caches lie; made where it is needed.
+        apply_orientation: as in `decode_image`.
         track: shows progress of the decoding.
 
     Raises:
@@ -37,9 +47,10 @@ def cached_file_split(
     """
     cache_dir = Path(cache_dir)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    folder = cache_dir / _digest(images, image_size, resize_size)
+    folder = cache_dir / _digest(images, image_size, resize_size, apply_orientation)
     if not folder.is_dir():
-        _fill(folder, file_split(images, image_size, resize_size), 12 * image_size**2, track)
+        split = file_split(images, image_size, resize_size, apply_orientation=apply_orientation)
+        _fill(folder, split, 12 * image_size**2, track)
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
     if sizes != {_name(index): 12 * image_size**2 for index in range(len(images.paths))}:
         raise DataError(f"{folder}: files of this cache are gone or changed. Remove the folder; it is made again.")
@@ -57,8 +68,9 @@ def _name(index: int) -> str:
     return f"{index:08d}"
 
 
-def _digest(images: ImageList, image_size: int, resize_size: int) -> str:
-    total = hashlib.sha256(f"{image_size} {resize_size} {tf.__version__}".encode())
+def _digest(images: ImageList, image_size: int, resize_size: int, apply_orientation: bool) -> str:
+    settings = f"{image_size} {resize_size} {apply_orientation} {DECODING} {tf.__version__}"
+    total = hashlib.sha256(settings.encode())
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for digest in pool.map(lambda path: hashlib.sha256(path.read_bytes()).digest(), images.paths):
             total.update(digest)

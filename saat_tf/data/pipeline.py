@@ -109,14 +109,17 @@ def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(labels, indices, lambda index: (index, index), decode)
 
 
-def file_split(images: ImageList, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
+def file_split(
+    images: ImageList, image_size: int, resize_size: int, *, cache: bool = False, apply_orientation: bool = True
+) -> Split:
     """Make a split of image files, decoded by `decode_image`."""
     paths = tf.constant([str(path) for path in images.paths])
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return index, tf.io.read_file(tf.gather(paths, index))
 
-    return Split(images.labels, indices, read, contents_decoder(image_size, resize_size), cache)
+    decode = contents_decoder(image_size, resize_size, apply_orientation)
+    return Split(images.labels, indices, read, decode, cache)
 
 
 def indices(first: int, count: int, seed: Seed | None) -> tf.data.Dataset:
@@ -125,9 +128,11 @@ def indices(first: int, count: int, seed: Seed | None) -> tf.data.Dataset:
     return found if seed is None else found.shuffle(count, seed=seed, reshuffle_each_iteration=False)
 
 
-def contents_decoder(image_size: int, resize_size: int) -> Decode:
+def contents_decoder(image_size: int, resize_size: int, apply_orientation: bool) -> Decode:
     """Make the `decode` of a split whose items are the contents of image files."""
-    return lambda contents, crop_seed: decode_image(contents, image_size, resize_size, crop_seed=crop_seed)
+    return lambda contents, crop_seed: decode_image(
+        contents, image_size, resize_size, crop_seed=crop_seed, apply_orientation=apply_orientation
+    )
 
 
 def centre_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:

@@ -15,7 +15,7 @@ import rich.progress
 import tyro
 
 from saat_tf.command_line import ExitCode
-from saat_tf.data.decoding.decode import check_images
+from saat_tf.data.decoding.check import check_images
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.list_format import SPLITS, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest

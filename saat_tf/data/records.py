@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from saat_tf.data.decoding.decode import UnreadableImage, image_faults
+from saat_tf.data.decoding.check import UnreadableImage, image_faults
 from saat_tf.data.list_format import ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
 from saat_tf.files import write_whole
@@ -84,7 +84,15 @@ def _example(contents: bytes, labels: np.ndarray, index: int, count: int) -> byt
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, cache: bool = False) -> Split:
+def record_split(
+    folder: Path,
+    name: str,
+    image_size: int,
+    resize_size: int,
+    *,
+    cache: bool = False,
+    apply_orientation: bool = True,
+) -> Split:
     """Make a split of the files that `write_records` wrote, decoded by `decode_image`.
 
     All of them are read once, with their checksums, for the labels: damage is found here and not during training. The
@@ -97,6 +105,7 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
         image_size: S, side of the images in pixels.
         resize_size: length of the shorter side before the cut.
         cache: as in `Split`.
+        apply_orientation: as in `decode_image`.
 
     Raises:
         DataError: files are missing or damaged, or are not of one split.
@@ -117,7 +126,7 @@ def record_split(folder: Path, name: str, image_size: int, resize_size: int, *, 
             raise DataError(f"{file}: labels must be 0 or 1. Received: {rows.min()} to {rows.max()}. Write it again.")
     labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
     source = _source([str(file) for file in files], bounds)
-    return Split(labels, source, _read, contents_decoder(image_size, resize_size), cache)
+    return Split(labels, source, _read, contents_decoder(image_size, resize_size, apply_orientation), cache)
 
 
 def _find_files(folder: Path, name: str) -> list[Path]:

@@ -106,6 +106,7 @@ def attack_queries(
     crafted_on: HashingModel | None = None,
     surrogate: str | None = None,
     early_stop: bool = False,
+    jit_compile: bool = False,
     track: Track = silent,
 ) -> AttackedQueries:
     """Attack every query once for each seed.
@@ -122,6 +123,7 @@ def attack_queries(
         crafted_on: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
         early_stop: see `attack_runner`; an attack crafted on a surrogate takes all its steps whatever is said here.
+        jit_compile: see `attack_runner`.
         track: shows progress.
 
     Raises:
@@ -129,7 +131,12 @@ def attack_queries(
     """
     if not len(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received none.")
-    run_attack = attack_runner(attack, crafted_on or encoder, early_stop=early_stop and crafted_on in (None, encoder))
+    run_attack = attack_runner(
+        attack,
+        crafted_on or encoder,
+        early_stop=early_stop and crafted_on in (None, encoder),
+        jit_compile=jit_compile,
+    )
     parts = [
         attack_split(
             encoder,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import saat_tf
+from saat_tf.devices import device_names
 from saat_tf.evaluation.evaluate import RetrievalReport
 from saat_tf.evaluation.scores import Score
 from saat_tf.metrics import TIE_RULE
@@ -133,9 +134,10 @@ def commit(folder: Path) -> str | None:
         return None
 
 
-def machine() -> dict[str, str | int]:
-    """Return what ran the work: system, processor architecture, number of cores."""
-    return {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
+def machine() -> dict[str, str | int | list[str]]:
+    """Return what ran the work: system, processor architecture, number of cores, and the GPUs, or the CPU."""
+    processor = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
+    return {**processor, "devices": device_names()}
 
 
 def peak_rss_mb() -> float:

@@ -9,8 +9,9 @@ import tensorflow as tf
 from saat_tf.attacks import PGD
 from saat_tf.attacks.any_batch import AnyBatch
 from saat_tf.data import evaluation_batches
-from saat_tf.data.class_folders import ClassSplit
+from saat_tf.data.class_split import ClassSplit
 from saat_tf.files import write_whole
+from saat_tf.jit import compiled_for_whole_batches
 from saat_tf.metrics.bootstrap import bootstrap_interval
 from saat_tf.models import Classifier
 from saat_tf.progress import Track, silent
@@ -58,6 +59,7 @@ def attacked_predictions(
     restarts: int = 1,
     batch_size: int = 128,
     seed: int = 0,
+    jit_compile: bool = False,
     track: Track = silent,
 ) -> Predictions:
     """Classify the images of a split, and what an attack up the cross-entropy makes of them.
@@ -73,6 +75,7 @@ def attacked_predictions(
         restarts: how often each image is attacked, at least 1.
         batch_size: images at a time.
         seed: of the random starts.
+        jit_compile: whether XLA compiles the attack.
         track: shows progress.
 
     Raises:
@@ -86,16 +89,15 @@ def attacked_predictions(
         return model(x, alpha=alpha)
 
     predict = AnyBatch(lambda images: tf.argmax(model(images), axis=1, output_type=tf.int32))
-    attack = AnyBatch(
-        lambda rows, start: pgd(relax, rows["images"], -tf.one_hot(rows["classes"], model.num_classes), start)
+    attack = (compiled_for_whole_batches if jit_compile else AnyBatch)(
+        lambda rows, start: pgd(relax, rows[0], -tf.one_hot(rows[1], model.num_classes), start)
     )
     classes, clean, attacked = [], [], []
     batches = evaluation_batches(split, batch_size)
     for number, (images, labels, _) in enumerate(track(batches, -(-len(split) // batch_size), "Attacking")):
-        rows = {"images": images, "classes": labels}
         found = []
         for restart in range(restarts):
-            crafted = attack(rows, tf.constant([seed, number * restarts + restart]))
+            crafted = attack((images, labels), tf.constant([seed, number * restarts + restart]))
             pgd.threat_model.verify(crafted.numpy(), images.numpy())
             found.append(predict(crafted).numpy())
         classes.append(labels.numpy())

@@ -16,6 +16,9 @@ from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, 
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
 
+# Rows of a bank that are set at a time: an update takes memory of rows times labels times the most labels of an item.
+BANK_BLOCK = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedData:
@@ -77,6 +80,7 @@ def evaluate(
     batch_size: int = 128,
     seed: int = 0,
     keep_images: int = 0,
+    jit_compile: bool = False,
     track: Track = silent,
 ) -> RetrievalReport:
     """Rank the database for the queries, for their adversarial images, and for the attack's ideal codes.
@@ -92,6 +96,7 @@ def evaluate(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to keep in the report.
+        jit_compile: whether XLA compiles the attack; see `attack_runner`.
         track: shows progress.
 
     Returns:
@@ -102,14 +107,16 @@ def evaluate(
     """
     encoded = encode_data(encoder, data, batch_size, track)
     known = knowledge(encoded, data)
+    attack = build_attack(known)
     attacked = attack_split(
         encoder,
         data.test,
-        build_attack(known),
+        attack,
         data.test.labels,
         batch_size=batch_size,
         seed=seed,
         keep_images=keep_images,
+        run_attack=attack_runner(attack, encoder, jit_compile=jit_compile),
         track=track,
     )
     mainstay = DMFL(known.train)(tf.convert_to_tensor(data.test.labels))
@@ -158,9 +165,10 @@ def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
 
 def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
     """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
-    codes = unpack_codes(packed_codes)
-    bank = CodeBank.from_labels(labels, codes.shape[1])
-    bank.update(tf.range(len(codes)), codes)
+    bank = CodeBank.from_labels(labels, 8 * packed_codes.shape[1])
+    for first in range(0, len(packed_codes), BANK_BLOCK):
+        codes = unpack_codes(packed_codes[first : first + BANK_BLOCK])
+        bank.update(tf.range(first, first + len(codes)), codes)
     return bank
 
 

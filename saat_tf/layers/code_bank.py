@@ -74,7 +74,7 @@ class CodeBank(keras.layers.Layer):
         # Synchronised updates (see `update`) keep the copies of all replicas equal.
         self.codes = self._table("codes", (num_items, code_length))
         self.label_sets = self._table("label_sets", (num_label_sets, num_classes))
-        self.set_index = self._table("set_index", (num_items,), "int32")
+        self.set_index = self._table("set_index", (num_items,), "int64")
         self.set_sums = self._table("set_sums", (num_label_sets, code_length))
         self.set_counts = self._table("set_counts", (num_label_sets,))
         self.label_sums = self._table("label_sums", (num_classes * max_labels, code_length))
@@ -129,7 +129,7 @@ class CodeBank(keras.layers.Layer):
             [counts[sizes == size] @ label_sets[sizes == size] for size in range(1, max_labels + 1)], axis=1
         ).reshape(-1)  # L of (C,) -> (C, L) -> (C * L,)
         bank.label_sets.assign(label_sets)
-        bank.set_index.assign(set_index.astype(np.int32))
+        bank.set_index.assign(set_index.astype(np.int64))
         bank.set_counts.assign(counts)
         bank.label_counts.assign(label_counts)
         # Every code starts as the sign of zero, +1.
@@ -150,15 +150,17 @@ class CodeBank(keras.layers.Layer):
         Under several replicas, all replicas' rows are set in each: a replica that wrote only its own rows would lose
         those of the others without a word. Memory goes with B * C * L: set a large bank a few thousand rows at a time.
         """
-        index = tf.cast(index, tf.int32)
+        index = tf.cast(index, tf.int64)
         relaxed_codes = tf.cast(tf.stop_gradient(relaxed_codes), tf.float32)
         index, relaxed_codes = gather(index), gather(relaxed_codes)
 
         order = tf.argsort(index, stable=True)
         items = tf.gather(index, order)
-        last = tf.searchsorted(items, items, side="right") - 1  # of the rows for the same item
+        last = tf.searchsorted(items, items, side="right", out_type=tf.int64) - 1  # of the rows for the same item
         rows = tf.gather(relaxed_codes, tf.gather(order, last))
-        once = tf.cast(last == tf.range(tf.size(items)), tf.float32)[:, None]
+        once = tf.cast(
+            last == tf.range(tf.zeros((), tf.int64), tf.size(items, tf.int64), tf.ones((), tf.int64)), tf.float32
+        )[:, None]
         # Rows are gathered from the variables themselves: a table read whole would be copied whole before the write.
         old_rows = tf.gather(self.codes.value, items)
         change = once * (sign(rows) - sign(old_rows))  # (B, K)

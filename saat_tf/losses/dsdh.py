@@ -63,20 +63,21 @@ def discrete_codes(
 @tf.function(reduce_retracing=True)
 def _visit_bits(pull: tf.Tensor, coupling: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
     """Set one bit after the other to its best value, from `codes` (K, B), until a whole pass changes none."""
-    code_length = tf.shape(codes)[0]
 
-    def visit(visits: tf.Tensor, unchanged: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        k = visits % code_length
+    def visit(k: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         bit = sign(pull[k] - tf.linalg.matvec(codes, coupling[k], transpose_a=True))  # (K, B)^T @ (K,) -> (B,)
-        unchanged = tf.where(tf.reduce_all(bit == codes[k]), unchanged + 1, 0)
-        return visits + 1, unchanged, tf.tensor_scatter_nd_update(codes, [[k]], bit[None])
+        return k + 1, tf.tensor_scatter_nd_update(codes, [[k]], bit[None])
 
-    _, _, codes = tf.while_loop(
-        lambda visits, unchanged, _: (visits < SWEEPS * code_length) & (unchanged < code_length),
-        visit,
-        (tf.constant(0), tf.constant(0), codes),
-    )
-    return codes
+    def sweep(sweeps: tf.Tensor, _: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        _, visited = tf.while_loop(lambda k, _: k < tf.shape(codes)[0], visit, (tf.constant(0), codes))
+        return sweeps + 1, tf.reduce_any(visited != codes), visited
+
+    # Whether a bit has changed is asked once a pass: a GPU has to answer it to the host.
+    return tf.while_loop(
+        lambda sweeps, has_changed, _: (sweeps < SWEEPS) & has_changed,
+        sweep,
+        (tf.constant(0), tf.constant(True), codes),
+    )[2]
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")

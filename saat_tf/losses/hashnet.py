@@ -55,7 +55,7 @@ class HashNet(HashingLoss):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.steps = self.add_weight(
-            name="steps", dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
+            name="steps", dtype="int64", initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
 
     def alpha(self) -> tf.Tensor:

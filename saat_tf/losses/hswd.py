@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from saat_tf.codes import sign
 from saat_tf.layers import CodeBank
 from saat_tf.losses.hashnet import HashNet
+from saat_tf.random_numbers import signs
 from saat_tf.replicas import gather
 
 
@@ -26,7 +26,11 @@ def wasserstein_loss(relaxed_codes: tf.Tensor, random_codes: tf.Tensor) -> tf.Te
         >>> float(wasserstein_loss(tf.constant([[1.0], [-1.0]]), tf.constant([[-1.0], [1.0]])))
         0.0
     """
-    return tf.reduce_mean(tf.square(tf.sort(relaxed_codes, axis=0) - tf.sort(random_codes, axis=0)))
+    # Each value meets the random one of its rank. To sort the values too would send their slopes through the host.
+    values, random_values = tf.transpose(tf.stop_gradient(relaxed_codes)), tf.sort(tf.transpose(random_codes))  # (K, B)
+    order = tf.argsort(values, stable=True)
+    ranks = tf.argsort(tf.cast(order, tf.float32))  # GPUs sort floats, and leave int32 to the host
+    return tf.reduce_mean(tf.square(relaxed_codes - tf.transpose(tf.gather(random_values, ranks, batch_dims=1))))
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -49,8 +53,8 @@ class HSWD(HashNet):
 
     def random_codes(self, shape: tf.Tensor) -> tf.Tensor:
         """Return this step's random codes: float of `shape`, every entry -1 or +1 with even chances."""
-        seed = tf.stack([self.seed, tf.convert_to_tensor(self.steps)])
-        return sign(tf.random.stateless_uniform(shape, seed, -1.0, 1.0))
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.steps, tf.int64)])
+        return signs(shape, seed)
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C)."""

@@ -11,6 +11,7 @@ from saat_tf.losses import HashingLoss
 from saat_tf.losses.dph import dph_loss_of_bank
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.random_numbers import choices, fold_in
 from saat_tf.replicas import refuse_several
 
 
@@ -99,11 +100,11 @@ class ATRDH(AdversarialTraining):
     def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:
         """Draw a label set of the bank for each image, none of them empty: float32 (B, C) of 0/1."""
         label_sets = tf.convert_to_tensor(self.code_bank.label_sets)
-        label_sets = tf.boolean_mask(label_sets, tf.reduce_any(label_sets > 0, axis=1))
+        labelled = tf.cumsum(tf.cast(tf.reduce_any(label_sets > 0, axis=1), tf.int64))  # (M,), how many up to here
         # Folded once, so that targets do not follow the random starts.
-        seed = tf.random.experimental.stateless_fold_in(self.step_seed(), 0)
-        drawn = tf.random.stateless_uniform((num_images,), seed, 0, tf.shape(label_sets)[0], tf.int32)
-        return tf.gather(label_sets, drawn)
+        seed = fold_in(self.step_seed(), 0)
+        drawn = choices(num_images, labelled[-1], seed)
+        return tf.gather(label_sets, tf.searchsorted(labelled, drawn + 1, out_type=tf.int64))
 
     def train_prototypes(self, targets: tf.Tensor) -> None:
         """Do one step of the prototype network on label sets (B, C) against the bank's hash codes."""

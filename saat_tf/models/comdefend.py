@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 from saat_tf.images import shaped_images
+from saat_tf.jit import StepModel
 from saat_tf.models.hashing_model import HashingModel
+from saat_tf.random_numbers import normal
 from saat_tf.replicas import refuse_several
 
 COMPRESSOR_CHANNELS = (16, 32, 64, 128, 256, 128, 64, 32, 12)
@@ -16,7 +18,7 @@ CODE_WEIGHT = 1e-4
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class Purifier(keras.Model):
+class Purifier(StepModel):
     """Compress each pixel to 12 bits and draw the image anew from them: x -> c = 1[z(x) > 0] -> r(c).
 
     z and r are nine convolutions each, 3 x 3, with ELU between. It is trained on clean images, with noise that forces
@@ -74,10 +76,10 @@ class Purifier(keras.Model):
         """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
         refuse_several("`Purifier`", "Train it on one device.")
         images, _, _ = data
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         with tf.GradientTape() as tape:
             logits = self.compressor(images)
-            noise = tf.random.stateless_normal(tf.shape(logits), seed, stddev=self.noise_std)
+            noise = normal(tf.shape(logits), seed, self.noise_std)
             codes = tf.sigmoid(logits - noise)
             error = tf.reduce_mean(tf.square(self.reconstructor(codes) - images))
             loss = error + CODE_WEIGHT * tf.reduce_mean(tf.square(codes))

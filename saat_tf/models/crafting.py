@@ -76,8 +76,8 @@ class Crafting(TrainingModel):
             self.descend(tape, loss, images)
 
     def step_seed(self) -> tf.Tensor:
-        """Return the seed of everything random in this step: int32 (2,)."""
-        return tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int32)])
+        """Return the seed of everything random in this step: int64 (2,)."""
+        return tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -3,11 +3,12 @@
 import keras
 import tensorflow as tf
 
+from saat_tf.jit import StepModel
 from saat_tf.models.image_model import ImageModel
 from saat_tf.replicas import finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
-class TrainingModel(keras.Model):
+class TrainingModel(StepModel):
     """Base of the training models; a subclass adds `learn_batch` and names its losses in `LOSSES`.
 
     Args:
@@ -27,7 +28,8 @@ class TrainingModel(keras.Model):
     def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
         """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
 
-        Keras does that by the policy of the model, which here is that of the encoder's backbone alone.
+        Keras does that by the policy of the model, which here is that of the encoder's backbone alone. The options are
+        those of `saat_tf.jit.StepModel.compile`.
         """
         super().compile(optimizer=optimizer, **options)
         is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)

@@ -357,7 +357,7 @@ def test_a_picture_of_ones_own(open_page):
     page.locator("input[type=file]").set_input_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": b"no image at all"}
     )
-    page.get_by_text("This file cannot be read.").wait_for()
+    page.get_by_text("This file cannot be read: it is none of").wait_for()
     page.get_by_test_id("toast-close").click()
     page.locator("input[type=file]").set_input_files(
         {"name": "<i>.png", "mimeType": "image/png", "buffer": file_of("PNG")}

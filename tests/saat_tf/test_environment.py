@@ -25,6 +25,7 @@ ENTRANCES = {
     "a benchmark": "import runpy; runpy.run_module('benchmarks.step_worker', run_name='__main__')",
     "the tests": "import runpy; runpy.run_path('tests/conftest.py')",
 }
+OTHERS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 # Shows the switches that TensorFlow would read, in the moment in which it is imported, and imports it not.
 AT_IMPORT = f"""
 import os, sys
@@ -50,8 +51,9 @@ def switches_at_import(code, **set_by_user):
 
 @pytest.mark.parametrize("code", ENTRANCES.values(), ids=ENTRANCES)
 def test_every_way_to_run_the_project_has_the_same_switches_when_tensorflow_is_imported(code):
-    assert switches_at_import(code) == ["1", "2"]
-    assert switches_at_import(code, TF_ENABLE_ONEDNN_OPTS="0", TF_CPP_MIN_LOG_LEVEL="0") == ["0", "0"]
+    assert switches_at_import(code) == ["1", "2", "true"]
+    by_user = {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "0", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
+    assert switches_at_import(code, **by_user) == ["0", "0", "false"]
 
 
 def test_these_tests_compute_as_the_processes_that_they_start():
@@ -73,7 +75,7 @@ def test_where_tensorflow_was_imported_before_its_choice_counts(
     monkeypatch.setattr(environment, "_uses_onednn", lambda: uses_onednn)
     chosen = dict(before)
     set_switches(chosen)
-    assert chosen == {ONEDNN: after, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    assert chosen == {**OTHERS, ONEDNN: after}
     assert [warning.category for warning in recwarn] == [UserWarning] * warned
     set_switches(chosen)  # and says so once
     assert len(recwarn) == warned
@@ -83,7 +85,7 @@ def test_where_tensorflow_comes_later_the_defaults_are_set(monkeypatch):
     monkeypatch.setattr(environment, "sys", types.SimpleNamespace(modules={}))
     chosen = {}
     set_switches(chosen)
-    assert chosen == DEFAULTS == {ONEDNN: "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    assert chosen == DEFAULTS == {**OTHERS, ONEDNN: "1"}
 
 
 def test_no_other_file_sets_these_switches():

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks.trajectory import trajectory
-from saat_tf.data.class_folders import ClassSplit
+from saat_tf.data.class_split import ClassSplit
 from saat_tf.models import AdversarialClassifier
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.robustness_probe import SHOWN, probing_attack, side_by_side

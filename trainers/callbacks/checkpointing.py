@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from saat_tf.models.training_model import TrainingModel
-from trainers.console.output import say
+from trainers.console.output import LOOK_EVERY, say
 from trainers.distributed.coordination import Workers
 from trainers.run_folder.state import Clock, Position, RunFolder
 
@@ -28,10 +28,12 @@ class Checkpointing(keras.callbacks.Callback):
     What is saved is each variable of model, bank, hashing loss, optimizer, metrics and dropout, as it is in memory, and
     the position. Batches and random starts are functions of seed and position and need no saving.
 
-    Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing.
+    Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing. To look at a loss is to wait
+    for the device, so that is done every ten steps, and before each checkpoint.
 
     As a context it turns the first SIGINT (Ctrl-C) or SIGTERM into a checkpoint and a `KeyboardInterrupt` after the
-    step that is being done; the second interrupts at once. Of several workers any one's signal counts for all.
+    step that is being done; the second interrupts at once. Of several workers any one's signal counts for all, within
+    ten steps.
 
     Args:
         run_folder: what keeps the checkpoints; None at a worker that is not the chief.
@@ -117,12 +119,17 @@ class Checkpointing(keras.callbacks.Callback):
         """Count the step, save where it is time, and end where that is asked for."""
         self.step += 1
         self.steps += 1
+        is_last = self.step == self.epoch_steps
+        is_due = bool(self.every) and self.step % self.every == 0
+        is_told = self.asked and self.workers.count == 1
+        if not (is_last or is_due or is_told or self.step % LOOK_EVERY == 0):
+            return
         if not all(math.isfinite(float(value)) for value in (logs or {}).values()):
             raise NotFiniteError(self._advice("A loss"))
-        if self.step == self.epoch_steps:  # on_epoch_end follows, where the position is the next epoch's beginning
+        if is_last:  # on_epoch_end follows, where the position is the next epoch's beginning
             return
         is_time, self.asked = self.workers.any(time.monotonic() - self.saved_at > 60 * MINUTES, self.asked)
-        if is_time or self.asked or (self.every and self.step % self.every == 0):
+        if is_time or self.asked or is_due:
             self._save()
         if self.asked:
             raise KeyboardInterrupt

@@ -10,9 +10,12 @@ import rich.console
 import rich.progress
 import rich.table
 
+from saat_tf.devices import device_names, unseen_cards
 from saat_tf.evaluation import DEFENSES, defenses_of, result_value
 
 CONSOLE = rich.console.Console()
+# Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
+LOOK_EVERY = 10
 ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 
@@ -38,6 +41,14 @@ def progress() -> rich.progress.Progress:
         rich.progress.TextColumn("{task.fields[note]}"),
         console=CONSOLE,
     )
+
+
+def say_devices() -> None:
+    """Say what this process computes on, and warn loudly where it is not the GPU that the machine has."""
+    names = device_names()
+    say(f"Computing on {', '.join(f'{names.count(name)} x {name}' for name in dict.fromkeys(names))}.")
+    if unseen := unseen_cards():
+        warn(unseen)
 
 
 def track(items: Iterable, total: int, description: str) -> Iterator:
@@ -78,7 +89,8 @@ class FitProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Advance by one step."""
         self.done += 1
-        self.display.update(self.task, completed=self.done, note=_losses(logs))
+        looked = {"note": _losses(logs)} if CONSOLE.is_terminal and self.done % LOOK_EVERY == 0 else {}
+        self.display.update(self.task, completed=self.done, **looked)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print the epoch's losses and the time left where no bar shows them."""

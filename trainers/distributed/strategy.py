@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from saat_tf.devices import confine
 from saat_tf.models.image_model import ImageModel
 from trainers.distributed.cluster import Cluster
 from trainers.recipes.inner_options import ON_ONE_DEVICE
@@ -12,7 +13,7 @@ from trainers.recipes.run_options import RunOptions
 
 
 def build_strategy(devices: Sequence[str], cluster: Cluster | None = None) -> tf.distribute.Strategy:
-    """Return how training is spread over `devices`: one replica on each.
+    """Return how training is spread over `devices`, one replica on each; other GPUs are hidden from this process.
 
     Args:
         devices: names such as GPU:0 or CPU:1; none for all GPUs, or the CPU where there is no GPU. CPUs beyond the
@@ -28,6 +29,7 @@ def build_strategy(devices: Sequence[str], cluster: Cluster | None = None) -> tf
     if len(set(devices)) < len(devices):
         raise ValueError(f"--devices must differ. Received: {' '.join(devices)}.")
     _split_cpu(sum(device.startswith("CPU:") for device in devices))
+    devices = confine(devices)
     there = [f"{device.device_type}:{device.name.rpartition(':')[2]}" for device in tf.config.list_logical_devices()]
     unknown = [device for device in devices if device not in there]
     if unknown:
@@ -35,7 +37,7 @@ def build_strategy(devices: Sequence[str], cluster: Cluster | None = None) -> tf
     chosen = devices or [device for device in there if device.startswith("GPU:")]
     if len(chosen) > 1:
         return tf.distribute.MirroredStrategy(list(chosen))
-    return tf.distribute.OneDeviceStrategy(f"/{chosen[0]}") if devices else tf.distribute.get_strategy()
+    return tf.distribute.get_strategy()  # what is left is one GPU, or the CPU
 
 
 def _strategy_over(cluster: Cluster, devices: Sequence[str]) -> tf.distribute.Strategy:
@@ -67,6 +69,8 @@ def check_replicas(recipe: RunOptions, strategy: tf.distribute.Strategy) -> None
         raise ValueError(
             f"--batch-size must be at least the number of devices, {count}. Received: {recipe.batch_size}."
         )
+    if recipe.jit:
+        raise ValueError("--jit trains on one device. On one machine, name one by --devices, or leave it out.")
     if recipe.on_collapse == "rollback" and strategy.cluster_resolver is not None:
         raise ValueError("--on-collapse rollback trains on one machine. Over several, use stop or ignore.")
     if getattr(recipe, "defense", None) == "atrdh":

@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from saat_tf.data import DataError, Split, record_split
-from saat_tf.data.class_folders import (
-    ClassifiedImages,
-    ClassSplit,
-    class_split,
-    draw_held_out,
-    read_class_folders,
-    readable,
-)
+from saat_tf.data.class_folders import ClassifiedImages, draw_held_out, read_class_folders, readable
+from saat_tf.data.class_split import ClassSplit, class_split
 from saat_tf.evaluation import versions
 from trainers.console.output import track
 from trainers.recipes.file_data import MIN_CROP_FRACTION
@@ -61,6 +55,7 @@ def load_class_data(recipe: PretrainRecipe) -> ClassData:
     sizes = (recipe.image_size, round(recipe.image_size / recipe.crop_fraction))
     if any(folder.glob("train-*.tfrecord")):
         return _load_records(recipe, folder, sizes)
+    turned = {"apply_orientation": not recipe.ignore_orientation}
     train, held_out = read_class_folders(folder)
     if held_out is None:
         train, held_out = draw_held_out(train, recipe.held_out_share, seed=recipe.seed)
@@ -70,8 +65,8 @@ def load_class_data(recipe: PretrainRecipe) -> ClassData:
     return ClassData(
         folder.resolve().name,
         train.class_names,
-        class_split(train, *sizes, cache=recipe.cache),
-        class_split(held_out, *sizes),
+        class_split(train, *sizes, cache=recipe.cache, **turned),
+        class_split(held_out, *sizes, **turned),
         _digest(train, held_out),
         [*skipped, *also_skipped],
     )
@@ -95,9 +90,9 @@ def _digest(*splits: ClassifiedImages) -> str:
 
 
 def _load_records(recipe: PretrainRecipe, folder: Path, sizes: tuple[int, int]) -> ClassData:
+    options = {"cache": recipe.cache, "apply_orientation": not recipe.ignore_orientation}
     train, held_out = (
-        _single_class(record_split(folder, name, *sizes, cache=recipe.cache and name == "train"), folder, name)
-        for name in ("train", "test")
+        _single_class(record_split(folder, name, *sizes, **options), folder, name) for name in ("train", "test")
     )
     widths = [split.labels.shape[1] for split in (train, held_out)]
     if widths[0] != widths[1]:

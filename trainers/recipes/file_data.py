@@ -97,16 +97,17 @@ def _file_data(recipe: FileRecipe, name: str, lists: ImageLists, class_names: Se
     lists = drop_images(lists, skipped)
     train = lists.train.take(range(len(lists.train.paths))[: recipe.limit_train])
     resize_size = round(recipe.image_size / recipe.crop_fraction)
+    turned = {"apply_orientation": not recipe.ignore_orientation}
     if recipe.cache_dir is None:
-        train_split = file_split(train, recipe.image_size, resize_size, cache=recipe.cache)
+        train_split = file_split(train, recipe.image_size, resize_size, cache=recipe.cache, **turned)
     else:
-        train_split = cached_file_split(train, recipe.image_size, resize_size, recipe.cache_dir, track=track)
+        train_split = cached_file_split(train, recipe.image_size, resize_size, recipe.cache_dir, track=track, **turned)
     return FileData(
         name,
         class_names,
         train_split,
-        file_split(lists.database, recipe.image_size, resize_size),
-        file_split(lists.test, recipe.image_size, resize_size),
+        file_split(lists.database, recipe.image_size, resize_size, **turned),
+        file_split(lists.test, recipe.image_size, resize_size, **turned),
         lists=dataclasses.replace(lists, train=train),
         skipped=skipped,
     )

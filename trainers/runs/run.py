@@ -34,7 +34,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices, track
 from trainers.distributed.cluster import Cluster, find_cluster
 from trainers.distributed.coordination import Workers, leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
@@ -148,6 +148,7 @@ def start(
     with ExitCode() as outcome:
         strategy = build_strategy(recipe.devices, cluster)  # before TensorFlow begins to run
         check_replicas(recipe, strategy)
+        say_devices()
         keras.utils.set_random_seed(recipe.seed)
         data = load()
         with strategy.scope():
@@ -269,6 +270,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                     batch_size=EVALUATION_BATCH,
                     seed=recipe.seed,
                     keep_images=SHOWN_QUERIES,
+                    jit_compile=recipe.jit,
                     track=track,
                 )
             run_folder.save_report(phase, reports[defense])

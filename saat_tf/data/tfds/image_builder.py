@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from saat_tf.data.decoding.decode import decode_image
+from saat_tf.data.decoding.tolerant_decode import decoding_fault
 from saat_tf.data.labelled_images import LabelledImages, read_contents
 from saat_tf.text_lists import DataError
 
@@ -54,9 +53,6 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Yield the examples, each image decoded once: what cannot be read is found here and not in a training run."""
         for name, file, labels in zip(images.ids, images.files, images.labels, strict=True):
             contents = read_contents(file)
-            try:
-                decode_image(tf.constant(contents), 1, 1)
-            except tf.errors.OpError as error:
-                reason = error.message.splitlines()[0].rstrip(".")
-                raise DataError(f"cannot read {file}: {reason}. Replace it.") from error
+            if fault := decoding_fault(contents):
+                raise DataError(f"cannot read {file}: {fault}. Replace it.")
             yield name, {"image": io.BytesIO(contents), "labels": labels, "id": name}

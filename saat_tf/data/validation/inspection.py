@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.decoding.decode import image_faults
+from saat_tf.data.decoding.check import image_faults
 from saat_tf.data.label_rules import label_faults, relevant_items
 from saat_tf.data.list_format import SPLITS
 from saat_tf.data.split_rules import ERROR, WARNING, Fault, Rows, copy_faults, query_faults

@@ -16,7 +16,7 @@ class InnerStep:
         encoder: the model in training.
         training: whether images are crafted with dropout and batch statistics as in a training step.
         threat_model: ball and pixel range.
-        seed: int32 (2,), of everything random in the step.
+        seed: int (2,), of everything random in the step.
         index: int (B,), which training images the batch holds; None where nobody says.
     """
 

@@ -57,7 +57,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
         if step.index is None:
             raise ValueError("`FGSMPrior` keeps a perturbation for each image: it needs batches with an index.")
         images = tf.convert_to_tensor(images)
-        ball, index, mirrored = step.threat_model, tf.cast(step.index, tf.int32), is_mirrored(images)
+        ball, index, mirrored = step.threat_model, tf.cast(step.index, tf.int64), is_mirrored(images)
         kept = tf.cast(tf.gather(self.delta.value, index), tf.float32)
         is_new = tf.reduce_all(kept == 0.0, axis=(1, 2, 3), keepdims=True)
         corner = ball.epsilon * tf.sign(ball.random_start(images, step.seed) - images)

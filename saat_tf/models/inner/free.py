@@ -55,7 +55,9 @@ class Free(InnerAttack, keras.layers.Layer):
         refuse_several("`Free`", "Use NFGSM or Steps on several.")
         rows = tf.shape(images)[0]
         message = f"A batch must have at most the {self.batch_size} images that `Free` was made for."
-        with tf.control_dependencies([tf.debugging.assert_less_equal(rows, self.batch_size, message)]):
+        if (images.shape[0] or 0) > self.batch_size:  # XLA, which knows all shapes, drops checks in the graph
+            raise ValueError(f"{message} Received: {images.shape[0]}.")
+        with tf.control_dependencies([tf.debugging.Assert(rows <= self.batch_size, [message, rows])]):
             return step.threat_model.project(images + self.delta.value[:rows], images)
 
     def update_from_training(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:

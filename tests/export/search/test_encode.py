@@ -15,11 +15,13 @@ import tensorflow as tf
 from PIL import Image
 
 from export.bulk.encoded_folder import read_blocks, read_encoding
-from export.bulk.images import list_images, read_file
+from export.bulk.images import list_images
 from export.bulk.shards import ShardEncoder, ShardTask, encode_here
 from export.encode import EncodeOptions, begin, check_unchanged, main
-from export.encoder.exported_encoder import fault_of, load_encoder
+from export.encoder.exported_encoder import load_encoder
 from export.encoder.fingerprint import check_same_model, probe_codes, probe_images
+from saat_tf.data.decoding.files import read_file
+from saat_tf.data.decoding.header import fault_of
 
 BITS = 16
 

@@ -1,5 +1,7 @@
 """Evaluation: what is scored, and that the caller checks the attack."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -167,3 +169,13 @@ def test_an_attack_gets_the_labels_that_belong_to_each_image(encoder, data):
 def test_encoding_keeps_the_order_over_batches(encoder, data):
     whole = np.packbits(signs(encoder, images_of(data.database)) > 0, axis=1)
     np.testing.assert_array_equal(encode_split(encoder, data.database, 7), whole)
+
+
+def test_a_bank_is_filled_in_blocks(monkeypatch):
+    monkeypatch.setattr(sys.modules[filled_bank.__module__], "BANK_BLOCK", 4)
+    rng = np.random.default_rng(0)
+    codes, labels = rng.choice([-1.0, 1.0], (11, BITS)), (rng.random((11, 5)) < 0.4).astype(np.float32)
+    bank = filled_bank(np.packbits(codes > 0, axis=1), labels)
+    np.testing.assert_array_equal(bank.codes.numpy(), codes)
+    sums = [codes[(labels == row).all(axis=1)].sum(axis=0) for row in bank.label_sets.numpy()]
+    np.testing.assert_array_equal(bank.code_sums().numpy(), sums)

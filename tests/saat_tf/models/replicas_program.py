@@ -6,6 +6,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.cross_device_ops import CrossDeviceOps
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
@@ -106,9 +107,36 @@ def one_overflow_skips_the_step_in_all(strategy):
     assert (variables[0].numpy() != before).all()
 
 
+def exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy):
+    """Check how often replicas exchange numbers: once a layer of batch norm and direction, and three times besides."""
+    exchanges = []
+    original = CrossDeviceOps.batch_reduce
+    CrossDeviceOps.batch_reduce = lambda self, *args, **kwargs: exchanges.append(1) or original(self, *args, **kwargs)
+    scenes = draw_scenes(8, image_size=16, seed=3)
+    batch = strategy.experimental_distribute_values_from_function(
+        lambda _: (scenes.images, scenes.labels.astype("float32"), np.arange(8))
+    )
+    # Six layers, forward and back, for the images, the adversarial images, and the inner step unless in inference;
+    # the number of images for the gradient and for the metrics, and the gradients.
+    for inner_training, expected in (("training", 6 * 2 * 3 + 3), ("inference", 6 * 2 * 2 + 3)):
+        with strategy.scope():
+            encoder = HashingModel("small_cnn", BITS, 16)
+            bank = CodeBank.from_labels(scenes.labels, BITS)
+            training = SAAT(encoder, bank, DPH(), num_steps=1, inner_training=inner_training)
+            training.compile(keras.optimizers.SGD(0.05))
+            training.optimizer.build(training.trainable_variables)
+        synchronize_batch_norm(encoder)
+        exchanges.clear()
+        run = tf.function(lambda batch, training=training: strategy.run(training.train_step, (batch,)), autograph=False)
+        run.get_concrete_function(batch)
+        assert len(exchanges) == expected, (inner_training, len(exchanges), expected)
+    CrossDeviceOps.batch_reduce = original
+
+
 count = int(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 if count == 2:
+    exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy)
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
     one_overflow_skips_the_step_in_all(strategy)
 else:

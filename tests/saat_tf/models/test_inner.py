@@ -16,6 +16,7 @@ from saat_tf.losses import DPH
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel
 from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, InnerStep, Steps, half_radius, stronger
 from saat_tf.models.inner.yopo import FirstLayerSteps
+from saat_tf.random_numbers import uniform
 from saat_tf.threat_model import ThreatModel
 
 BITS, SIDE, BATCH = 16, 16, 8
@@ -54,7 +55,7 @@ def linear():
 
 
 def test_n_fgsm_steps_once_from_noise_of_twice_the_radius_and_keeps_the_pixel_range_alone(linear):
-    noise = tf.random.stateless_uniform(linear.images.shape, SEED, -2 * EPSILON, 2 * EPSILON).numpy()
+    noise = uniform(linear.images.shape, SEED, -2 * EPSILON, 2 * EPSILON).numpy()
     start = np.clip(linear.images + noise, 0, 1)
     expected = np.clip(start + EPSILON * linear.encoder.signs(start, linear.wanted), 0, 1)
     found = NFGSM().perturb(crafting(linear.encoder), linear.images, linear.wanted).numpy()
@@ -68,7 +69,7 @@ def test_two_and_three_steps_go_by_half_the_radius(linear, num_steps):
     found = Steps(num_steps=num_steps, step_size=step_size).perturb(
         crafting(linear.encoder), linear.images, linear.wanted
     )
-    x = linear.images + tf.random.stateless_uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
+    x = linear.images + uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
     for _ in range(num_steps):
         x = np.clip(x, np.maximum(linear.images - EPSILON, 0), np.minimum(linear.images + EPSILON, 1))
         x = x + EPSILON / 2 * linear.encoder.signs(x, linear.wanted)
@@ -83,7 +84,7 @@ def project(x, images):
 def test_fgsm_prior_begins_where_the_epoch_before_ended_also_in_a_mirror(linear):
     prior = FGSMPrior(num_items=9, image_size=SIDE)
     index = tf.constant([7, 2, 5, 0])
-    noise = tf.random.stateless_uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
+    noise = uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
     start = project(
         linear.images + EPSILON * np.sign(project(linear.images + noise, linear.images) - linear.images), linear.images
     )
@@ -117,7 +118,7 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
         delta[:rows] = np.clip(delta[:rows] + 0.1 * signs, -0.1, 0.1)
         free.update_from_training(tf.constant(slopes), ball)
     np.testing.assert_allclose(free.delta.numpy(), delta, atol=1e-6)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most the 3 images"):
+    with pytest.raises(ValueError, match=r"at most the 3 images.*Received: 4"):
         free.perturb(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
 
 
@@ -139,7 +140,7 @@ def test_yopo_takes_n_steps_along_the_slope_that_each_of_m_passes_finds(linear):
     rest_weights = rng.normal(0, 0.3, (12, BITS)).astype(np.float32)
     step_size, x = (
         EPSILON / 3,
-        linear.images + tf.random.stateless_uniform(linear.images.shape, SEED, -EPSILON, EPSILON),
+        linear.images + uniform(linear.images.shape, SEED, -EPSILON, EPSILON),
     )
     x = project(x.numpy(), linear.images)
     rule = FirstLayerSteps(lambda x: tf.nn.relu(tf.reshape(x, (-1, PIXELS)) @ first_weights), 3, step_size)
@@ -244,7 +245,7 @@ def test_free_moves_pixels_up_the_loss_by_the_step_that_trains_the_weights(split
     free = INNERS["free"]()
     saat = make(split, free, quantization_weight=0.5)
     saat.optimizer.learning_rate = 0.0
-    free.delta.assign(tf.random.stateless_uniform(free.delta.shape, SEED, -EPSILON, EPSILON))
+    free.delta.assign(uniform(free.delta.shape, SEED, -EPSILON, EPSILON))
     delta, batch = free.delta.numpy(), next(iter(evaluation_batches(split, BATCH)))
     x = saat.threat_model.project(batch[0] + delta, batch[0])
     saat.train_step(batch)

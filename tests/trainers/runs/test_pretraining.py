@@ -16,7 +16,7 @@ from PIL import Image
 from saat_tf.attacks import PGD, SignStep, alignment
 from saat_tf.backbones import backbone_spec, save_weights_file
 from saat_tf.data import DataError, ImageList, array_split, write_records
-from saat_tf.data.class_folders import ClassSplit
+from saat_tf.data.class_split import ClassSplit
 from saat_tf.metrics.bootstrap import bootstrap_interval
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.models.inner import NFGSM

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, PngImagePlugin
 
 from saat_tf.data import DataError, ImageList, ImageLists, check_images, drop_images
-from saat_tf.data.decoding import decode as decode_module
+from saat_tf.data.decoding import tolerant_decode
 from saat_tf.data.decoding.decode import decode_image
 
 # PIL rounds to 8 bits between its horizontal and its vertical pass and again at the end: half a level each.
@@ -138,9 +138,10 @@ def test_a_colour_jpeg_is_equal_to_pils():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "L"])
-def test_a_png_with_transparency_or_in_grey_gives_its_colours(mode):
+def test_a_png_with_transparency_or_in_grey_is_shown_on_white(mode):
     image = random_image(16, 16, mode)
-    expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
+    on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    expected = np.asarray(on_white.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
 
 
@@ -202,7 +203,6 @@ BAD = {
     "PNG with a short header": PNG_SIGNATURE + png_chunk(b"IHDR", bytes(5)),
     "text that begins as a PPM does": b"P5 is how this text begins\n",
     "DDS of unknown pixels": dds_of_unknown_pixels(),
-    "PNG with a text bomb": png_with_a_text_bomb(),
 }
 
 
@@ -258,7 +258,7 @@ def test_an_image_that_vanished_is_named(lists):
 @pytest.mark.parametrize("name", ["TIFF", "text", "zero bytes"])
 def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
     lists.train.paths[0].write_bytes(BAD[name])
-    with pytest.raises(DataError, match="JPEG, PNG, GIF, BMP, WEBP"):
+    with pytest.raises(DataError, match="it is empty" if name == "zero bytes" else "none of JPEG, PNG, WebP, GIF, BMP"):
         check_images(lists)
 
 
@@ -267,8 +267,13 @@ def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
 def test_a_picture_of_too_many_pixels_is_refused_without_decoding(lists, monkeypatch, side):
     # 7,072 x 7,072 is the first square above 50 million pixels.
     read = []
-    monkeypatch.setattr(decode_module.tf.io, "decode_image", lambda *_, **__: read.append(_))
-    monkeypatch.setattr(Image.Image, "load", lambda image: read.append(image))
+
+    def recorded(contents, **_):
+        tf.py_function(lambda seen: read.append(seen), [contents], [])
+        return tf.zeros((1, 1, 3), tf.uint8)
+
+    monkeypatch.setattr(tolerant_decode, "decode_pixels", recorded)
+    monkeypatch.setattr(tolerant_decode, "_decodes", tf.function(tolerant_decode._decodes.python_function))
     for path in (*lists.database.paths, *lists.test.paths):
         path.write_bytes(png_header(side, side))
     with pytest.raises(DataError, match=r"train_img\.txt:1: .*a\.jpg.*pixels"):

@@ -1,0 +1,68 @@
+"""Compare the pixels of drawn image files with PIL's: `python -m benchmarks.image_kinds --count 10000`.
+
+Each file is decoded as an exported encoder does, or refused; the refused ones must be those that the header's words
+name. Fails where a pixel differs by more than a level, or a file of a kind that docs/images.md promises is refused.
+"""
+
+import collections
+import dataclasses
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tyro
+
+from benchmarks.drawn_images import drawn_files, expected_pixels
+from saat_tf.data.decoding.header import fault_of, refusal
+from saat_tf.data.decoding.pixels import decode_pixels
+from saat_tf.data.decoding.tolerant_decode import checked
+
+# Where alpha is blended, PIL and this project round to whole levels in their own ways.
+MOST_LEVELS = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to draw."""
+
+    count: int = 10_000
+    """Files."""
+    seed: int = 0
+    """Decides which."""
+
+
+def difference(contents: bytes, decoded: np.ndarray | None) -> str | None:
+    """Say how a result differs from what is right; None where it does not."""
+    fault = refusal(contents)
+    if decoded is None or fault:
+        return None if decoded is None and fault else f"read: {decoded is not None}, but {fault or fault_of(contents)}"
+    expected = expected_pixels(contents)
+    if decoded.shape != expected.shape:
+        return f"its size is {decoded.shape} in place of {expected.shape}"
+    levels = np.abs(decoded.astype(int) - expected).max()
+    return f"pixels differ by {levels} levels" if levels > MOST_LEVELS else None
+
+
+def main(options: Options) -> int:
+    """Print what was read, refused and wrong; return 1 where something was wrong."""
+    decode = tf.function(
+        lambda contents: decode_pixels(checked(contents)), [tf.TensorSpec((), tf.string)], autograph=False
+    )
+    counts, wrong = collections.Counter(), []
+    for name, contents in drawn_files(options.count, options.seed):
+        try:
+            decoded = decode(tf.constant(contents)).numpy()
+        except tf.errors.OpError:
+            decoded = None
+        if found := difference(contents, decoded):
+            wrong.append(f"{name}: {found}")
+        kind = " ".join(name.split()[:2])
+        counts[f"{kind}: {'read' if decoded is not None else refusal(contents)}"] += 1
+    for kind, count in sorted(counts.items()):
+        print(f"{count:6} {kind}")
+    print(f"{options.count} files, {len(wrong)} differ", *wrong, sep="\n")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))
