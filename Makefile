@@ -4,13 +4,17 @@ BIN := .venv/bin
 READY := .venv/ready
 BENCHMARKS := saat_step attack_speed cost map mainstay many_classes pipeline encoder demo
 
-.PHONY: demo test gpu lint bench bench-quick tables refinements clean
+.PHONY: demo test coverage gpu lint bench bench-quick tables refinements clean
 
-demo: $(READY)  ## hash, attack and defend drawn pictures: at most 8 minutes on 2 cores
+demo: $(READY)  ## hash, attack and defend drawn images: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
 
 test: $(READY)  ## the whole suite, a process for each core and a thread of TensorFlow for each process
 	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+coverage: $(READY)  ## the whole suite with line and branch coverage: a table, and pages in htmlcov/
+	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+		--dist worksteal --cov --cov-report=term --cov-report=html
 
 gpu: $(READY)  ## install CUDA's libraries, see whether TensorFlow finds a GPU, then check and time everything on it
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gpu]"
@@ -29,10 +33,10 @@ bench: $(READY)  ## run each benchmark at full size, one after the other; writes
 bench-quick: $(READY)  ## whether each benchmark works; figures go to runs/bench-quick
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick; done
 
-tables: $(READY)  ## make the paper's tables on Corel-5K and docs/results.md: DATA=folder, goes on where it stopped
+tables: $(READY)  ## make the paper's tables on Corel-5K and docs/results.md: DATA=folder, resumes where it stopped
 	$(BIN)/python -m benchmarks.tables --data-dir $(DATA) $(TABLES_OPTIONS)
 
-refinements: $(READY)  ## what each refinement of adversarial training gives on Corel-5K: DATA=folder, goes on where it stopped
+refinements: $(READY)  ## what each refinement of adversarial training gives on Corel-5K: DATA=folder, resumes where it stopped
 	$(BIN)/python -m benchmarks.refinements --data-dir $(DATA)
 
 $(READY): pyproject.toml constraints.txt

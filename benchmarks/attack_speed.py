@@ -24,11 +24,11 @@ from saat_tf.metrics import average_precisions
 from saat_tf.threat_model import ThreatModel
 from trainers.console.output import quiet_libraries, say
 from trainers.recipes.data_sets import load_data_of
+from trainers.recipes.scenes import ScenesRecipe, load
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
 from trainers.runs.run import main as train
 from trainers.runs.training import EVALUATION_BATCH
-from trainers.scenes import ScenesRecipe, load
 
 PLAIN, FOLDED, EARLY = "plain loop", "folded", "folded, early stop"
 SCENES_RUN, QUICK_SCENES_RUN = ROOT / "runs/attack-speed", ROOT / "runs/bench-quick/attack-speed"
@@ -49,7 +49,7 @@ class AttackSpeedOptions:
     attacks: tuple[str, ...] = ("mainstay", "auto", "center")
     """Names of attacks."""
     defenses: tuple[str, ...] | None = None
-    """Which models of the run, in this order: none is the undefended one. Default: that and the run's own defence."""
+    """Which models of the run, in this order: none is the undefended one. Default: that and the run's own defense."""
     num_steps: int = 100
     """Steps of each attack."""
     num_queries: int = 128

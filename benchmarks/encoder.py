@@ -39,7 +39,7 @@ RUNTIMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What is encoded, by what, and for how long each batch size is timed."""
+    """Options: the encoder, its runtimes, and the seconds for each batch size."""
 
     backbone: str = "efficientnet_lite0"
     image_size: int = 64

@@ -20,7 +20,7 @@ from saat_tf.files import write_whole
 from saat_tf.layers import DMFL, CodeBank
 
 BATCH, BITS, REPEATS, FILL_ROWS = 32, 64, 9, 8192
-# The direct formula holds (32, N) weights and N rows of labels and codes: beyond a million items, tens of gigabytes.
+# The direct formula contains (32, N) weights and N rows of labels and codes: beyond a million items, tens of gigabytes.
 DIRECT_SIZES, SIZES = (10_000, 112_218, 1_000_000), (10_000, 112_218, 1_000_000, 10_000_000)
 PICTURE = PICTURES / "mainstay_time.png"
 

@@ -6,12 +6,12 @@ of docs/performance.md. A benchmark that has not been run leaves its lines out.
 
 import collections
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.markdown import TEMPLATES
-from benchmarks.performance_lines import LINES
+from benchmarks.performance_lines import LINES, Line
 from benchmarks.timing import ROOT
 from saat_tf.files import write_whole
 
@@ -33,9 +33,9 @@ def read_cards(folder: Path) -> dict[str, dict]:
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
 
 
-def figures(cards: Mapping[str, Mapping], *, headlines: bool) -> str:
-    """Return the table of all lines, or of the headlines, and the machines that they were measured on."""
-    return _rendered("performance.md.j2", cards, headlines=headlines)
+def headlines(cards: Mapping[str, Mapping]) -> str:
+    """Return the table of the headlines, for README: one line a benchmark, and the machines."""
+    return _rendered("performance_headlines.md.j2", cards, lambda line: line.headline)
 
 
 def details(cards: Mapping[str, Mapping], pictures: Path) -> str:
@@ -44,13 +44,11 @@ def details(cards: Mapping[str, Mapping], pictures: Path) -> str:
     for row in cards.get("cost", {}).get("bookkeeping", ()):
         growth[row["name"], row["num_classes"]][row["num_items"]] = row
     shown = [file.name for file in pictures.glob("*.png")]
-    return _rendered("performance_details.md.j2", cards, headlines=False, growth=growth, pictures=shown)
+    return _rendered("performance_details.md.j2", cards, lambda line: True, growth=growth, pictures=shown)
 
 
-def _rendered(template: str, cards: Mapping[str, Mapping], *, headlines: bool, **values: object) -> str:
-    lines = {
-        name: [line for line in LINES[name](card) if line.headline or not headlines] for name, card in cards.items()
-    }
+def _rendered(template: str, cards: Mapping[str, Mapping], is_shown: Callable[[Line], bool], **values: object) -> str:
+    lines = {name: [line for line in LINES[name](card) if is_shown(line)] for name, card in cards.items()}
     lines = {name: own for name, own in lines.items() if own}
     machines = collections.defaultdict(list)
     for name in lines:
@@ -85,7 +83,7 @@ def pages(root: Path) -> dict[Path, str]:
     """Return what each page should be."""
     cards = read_cards(root / "docs/results")
     blocks = {
-        root / "README.md": figures(cards, headlines=True),
+        root / "README.md": headlines(cards),
         root / "docs/performance.md": details(cards, root / "docs/pictures"),
     }
     return {page: with_block(page.read_text(encoding="utf-8"), block, page.name) for page, block in blocks.items()}

@@ -87,7 +87,7 @@ def main(*, quick: bool = False, data_dir: Path = DATA_DIR) -> None:
 def ways_of_reading(
     images: ImageList, contents: tf.Tensor, folder: Path, image_size: int, resize_size: int
 ) -> dict[str, tf.data.Dataset]:
-    """Return the data sets to be timed; `folder` holds the images as TFRecord."""
+    """Return the data sets to be timed; `folder` contains the images as TFRecord."""
     files = file_split(images, image_size, resize_size)
     records = record_split(folder, images.name, image_size, resize_size)
     decode = functools.partial(decode_image, image_size=image_size, resize_size=resize_size)

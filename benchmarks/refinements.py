@@ -1,4 +1,4 @@
-"""What each refinement of adversarial training gives on Corel-5K, by queries held out of the training images."""
+"""Robust MAP of each refinement of adversarial training on Corel-5K, by queries held out of the training images."""
 
 import dataclasses
 import fnmatch
@@ -24,15 +24,15 @@ from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import quiet_libraries, say, track
-from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions, cached_attack
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity
 from trainers.run_folder.state import RunFolder
 from trainers.runs.models import Evaluated
 from trainers.runs.training import EVALUATION_BATCH, build_hashing_loss, train_adversarially
 
-ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
+EVALUATION_ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
 INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
 WEIGHTED = {**INFERENCE, "adversarial_hashing_weight": 3.0, "adversarial_weight": 3.0}
 WEIGHTED_6 = {**INFERENCE, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0}
@@ -60,7 +60,7 @@ class RefinementOptions:
 
     Command: python -m benchmarks.refinements --data-dir ../shared/data/corel5k
     The scale is that of `benchmarks.tables`, whose undefended model all start from. The queries are training images
-    that the tables' scale leaves out: no query of the test is looked at. Called again, it goes on with what is missing.
+    that the tables' scale leaves out: no query of the test is looked at. Called again, it makes what is missing.
     """
 
     data_dir: Path
@@ -76,7 +76,7 @@ class RefinementOptions:
 
 
 def main(options: RefinementOptions) -> int:
-    """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are at fault."""
+    """Make what is missing, and print the table; return the exit code: 0, or 2 where options or data are refused."""
     quiet_libraries()
     scale = SCALES["small"]
     with ExitCode() as outcome:
@@ -101,11 +101,11 @@ def read_figures(file: Path, scale: Scale, seed: int) -> dict:
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file holds figures of another scale or seed.
+        DataError: the file contains figures of another scale or seed.
     """
     read = ("image_size", "num_train", "num_queries", "pretrain_epochs", "epochs")
     of_scale = {name: getattr(scale, name) for name in read}
-    setting = {**of_scale, "seed": seed, "attacks": list(ATTACKS), "attack_steps": ATTACK_STEPS}
+    setting = {**of_scale, "seed": seed, "attacks": list(EVALUATION_ATTACKS), "attack_steps": ATTACK_STEPS}
     if not file.is_file():
         return {"setting": setting, "trials": {}}
     card = json.loads(file.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     model = Evaluated("saat" if name in TRIALS else "none", encoder, encoded, knowledge(encoded, data))
     about, ball = EvaluationOptions(run_dir=folder, seed=options.seed), ThreatModel.from_255(EPSILON_255)
-    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in ATTACKS]
+    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in EVALUATION_ATTACKS]
     scores = score_defense(encoded, attacked, data, epsilon_255=EPSILON_255, top_k=Corel5kRecipe.top_k)
     return {
         "options": TRIALS.get(name, {}),
@@ -161,7 +161,7 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
 
 
 def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: Path) -> None:
-    """Train the encoder by a recipe, or give it the weights of a training that is over."""
+    """Train the encoder by a recipe, or give it the weights of a finished training."""
     file = folder / "model.weights.h5"
     if file.is_file():
         encoder.load_weights(file)

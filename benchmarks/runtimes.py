@@ -14,7 +14,7 @@ OPSET = 17
 
 def saved_model(folder: Path) -> Encode:
     """Run the signature `serving_default` by TensorFlow."""
-    loaded = tf.saved_model.load(str(folder))  # holds the variables, which a signature alone does not
+    loaded = tf.saved_model.load(str(folder))  # contains the variables, which a signature alone does not
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["packed_codes"].numpy()
 
 

@@ -45,7 +45,7 @@ WAYS = {
     "saat-tf, XLA": (("--xla",), {}),
     "saat-tf, mixed_bfloat16": (("--precision", "mixed_bfloat16"), {}),
 }
-# Only few ways at a time: each process holds the weights, their gradients and what a step keeps.
+# Only few ways at a time: each process contains the weights, their gradients and what a step keeps.
 GROUPS = (
     (OURS, "saat-tf, weight gradients as well", *TORCH_VARIANTS),
     (OURS, "saat-tf, oneDNN off", "saat-tf, XLA", "saat-tf, mixed_bfloat16"),

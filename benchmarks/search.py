@@ -30,7 +30,7 @@ from export.search.measure import exact_distances
 from saat_tf.durable import publish
 
 DATA_DIR = Path("../shared/data/corel5k")
-CHUNK, TOP_K, NEIGHBOURS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
+CHUNK, TOP_K, NEIGHBORS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
 # How thoroughly each kind searches: the attribute that says so, and its values.
 EFFORTS = {"flat": (None, [0]), "ivf": ("nprobe", [16, 64, 256]), "hnsw": ("ef_search", [64, 256, 1024])}
 
@@ -50,7 +50,7 @@ class Options:
     only_build: bool = False
     """Build the indexes and measure nothing."""
     out: Path = Path(__file__).parents[1] / "docs/results/search.json"
-    """File to write. What it holds already of other sizes and kinds stays."""
+    """File to write. What it contains already of other sizes and kinds stays."""
 
 
 def real_logits(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -81,12 +81,12 @@ def grown(logits: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Yield the codes of `size` items, a chunk at a time."""
     rng = np.random.default_rng(size)
     codes = packed(logits)
-    _, neighbours = faiss.knn_hamming(codes, codes, NEIGHBOURS + 1)
+    _, neighbors = faiss.knn_hamming(codes, codes, NEIGHBORS + 1)
     spread = NOISE * logits.std()
     for start in range(0, size, CHUNK):
         count = min(CHUNK, size - start)
         one = rng.integers(0, len(logits), count)
-        other = neighbours[one, rng.integers(1, NEIGHBOURS + 1, count)]
+        other = neighbors[one, rng.integers(1, NEIGHBORS + 1, count)]
         share = rng.random((count, 1), np.float32)
         between = share * logits[one] + (1 - share) * logits[other]
         yield packed(between + spread * rng.standard_normal(between.shape, np.float32))

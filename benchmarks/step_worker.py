@@ -1,4 +1,4 @@
-"""One way to do a SAAT step, in a process of its own: `benchmarks.saat_step` starts it, and it does a step a line."""
+"""Worker process of `benchmarks.saat_step`: it does a SAAT step for each line that it reads."""
 
 import dataclasses
 import sys

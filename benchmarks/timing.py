@@ -1,4 +1,4 @@
-"""How everything here is timed: in turns, first calls left out, as medians with their spread and the machine's name."""
+"""Timing by turns, first calls left out, as medians with their spread and the machine's name."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Ways that need a process of their own: another framework, another setting of TensorFlow."""
+"""Worker processes for timings that need another framework, another setting of TensorFlow."""
 
 import json
 import os

@@ -40,9 +40,9 @@ class ClientOptions:
     timeout: float = 10.0
     """Seconds that a request may take, from its connection to the last byte of its answer."""
     retries: int = 3
-    """How often a request is sent again where the server is busy or away."""
+    """Times that a request is sent again where the server is busy or away."""
     output: Literal["table", "json"] = "table"
-    """How to print."""
+    """Format of the output."""
 
 
 def main(options: ClientOptions) -> int:

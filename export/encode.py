@@ -32,7 +32,7 @@ SHOWN = 3
 class EncodeOptions:
     """Encode many images into packed codes, in shards that `python -m export.index` reads.
 
-    A run that was stopped goes on where it was when the same command is given again; when images or the model have
+    An interrupted run resumes when the same command is given again; when images or the model have
     changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those
     of kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
     processors of one make.
@@ -44,11 +44,11 @@ class EncodeOptions:
     images: Path
     """A folder of images, or a text file with one path a line, relative to its folder."""
     root: Path | None = None
-    """Of a text file: the folder that holds all its images and that their ids are relative to, by default its own."""
+    """Of a text file: the folder that has all its images and that their ids are relative to, by default its own."""
     model: Path
     """A SavedModel of export.saved_model, or the folder of its versions, of which the newest is taken."""
     out: Path
-    """Folder to write, or to go on with."""
+    """Folder to write, or to resume."""
     workers: int | None = None
     """Processes that encode, by default one a core; with --ray, actors of one core each."""
     ray: str | None = None
@@ -113,7 +113,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
         ValueError: images, model or sizes are others.
     """
     from export.encoder.exported_encoder import load_encoder, model_digest
-    from export.encoder.fingerprint import probe_codes
+    from export.encoder.fingerprint import fingerprint
     from saat_tf.devices import hide_gpus
 
     hide_gpus()  # bulk encoding is work of the processor, in many processes
@@ -122,7 +122,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
     encoding = Encoding(
         root=str(images.root),
         model=model_digest(encoder.folder),
-        probe_codes=probe_codes(encoder.encode_bytes),
+        probe_codes=fingerprint(encoder.encode_bytes),
         code_length=encoder.code_length,
         num_images=len(images.ids),
         shard_size=size,
@@ -136,7 +136,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
 
 
 def check_unchanged(folder: Path, begun: Encoding, now: Encoding) -> None:
-    """Raise `ValueError` unless what was begun in a folder can be gone on with."""
+    """Raise `ValueError` unless what was begun in a folder can be resumed."""
     changed = [
         f"--{name.replace('_', '-')} was {getattr(begun, name)}, is {getattr(now, name)}"
         for name in ("shard_size", "batch_size")

@@ -170,12 +170,12 @@ def query(command: Query) -> int:
 def encode_queries(command: Query, index: SearchIndex) -> tuple[list[Path], np.ndarray]:
     """Encode those images that can be read, and name the others on the error output."""
     from export.encoder.exported_encoder import load_encoder
-    from export.encoder.fingerprint import probe_codes
+    from export.encoder.fingerprint import fingerprint
 
     if not command.images:
         raise ValueError("Name at least one image.")
     encoder = load_encoder(command.model)
-    check_same_model(index.probe_codes, probe_codes(encoder.encode_bytes), "queries")
+    check_same_model(index.probe_codes, fingerprint(encoder.encode_bytes), "queries")
     files = [read_file(path) for path in command.images]
     codes, ok = encoder.encode([contents for contents, _ in files])
     for path, (contents, fault), good in zip(command.images, files, ok, strict=True):

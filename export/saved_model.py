@@ -50,7 +50,7 @@ def export_saved_model(
     Args:
         encoder: the encoder; its code length is a multiple of 8.
         out: the folder to write.
-        resize_size: shorter side of a file's image before the centre cut, as in training; the encoder's own size by
+        resize_size: shorter side of a file's image before the center cut, as in training; the encoder's own size by
             default.
         apply_orientation: turn a file's image as its EXIF data say, as in training.
         card: the model card, written to assets.extra/model_card.json.
@@ -105,7 +105,7 @@ def bytes_of(packed_codes: tf.Tensor) -> tf.Tensor:
 
 
 def main(options: SavedModelExport) -> int:
-    """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
+    """Export as `options` say; return the exit code: 0, or 2 where they are refused."""
     out = options.out if options.version is None else options.out / str(options.version)
     with ExitCode() as outcome:
         if options.version is not None and options.version < 1:

@@ -37,8 +37,8 @@ class TFLiteExport:
     Writes OUT/<variant>.tflite (images, float32 (batch, S, S, 3) in [0, 1] -> packed_codes, uint8 (batch, bits / 8)),
     OUT/parity.json and OUT/model_card.json.
 
-    The adversarial images are crafted on the Keras model, in float32, and sent to every variant. For a variant that is
-    an attack by transfer: an attacker who has the variant itself can only do better.
+    The adversarial images are made against the Keras model, in float32, and sent to every variant. For a variant that
+    is an attack by transfer: an attacker who has the variant itself can only do better.
     """
 
     run_dir: Path
@@ -48,7 +48,7 @@ class TFLiteExport:
     model: Model = "robust"
     """The adversarially trained encoder, or the undefended one."""
     variants: tuple[Variant, ...] = typing.get_args(Variant)
-    """Which conversions."""
+    """Conversions to make."""
     num_images: int = 256
     """Training images, evenly spaced over their list, from which int8 takes its ranges."""
     num_queries: int = 500
@@ -58,7 +58,7 @@ class TFLiteExport:
 
 
 def main(options: TFLiteExport) -> int:
-    """Convert and measure as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
+    """Convert and measure as `options` say; return the exit code: 0, or 2 where they or the run are refused."""
     quiet_libraries()
     with ExitCode() as outcome:
         check_options(options)
@@ -146,7 +146,7 @@ def table_of(rows: list[dict], card: dict) -> rich.table.Table:
     table = rich.table.Table(
         title=f"{card['backbone']}, {card['code_length']} bits, on {card['dataset']} "
         f"(chance {card['chance_map']:.3f}, attack of {card['epsilon_255']:g}/255)",
-        caption="robust MAP: images crafted on the Keras model and sent to each variant, an attack by transfer. "
+        caption="robust MAP: images made against the Keras model and sent to each variant, an attack by transfer. "
         "ms: one image a call, median.",
     )
     table.add_column("variant")

@@ -50,7 +50,7 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
         Its folder, `root`/<number>.
 
     Raises:
-        OSError: it cannot be written, for want of room above all. Nothing of it remains.
+        OSError: it cannot be written, most often because the disk is full. Nothing of it remains.
 
     Example:
         >>> import tempfile

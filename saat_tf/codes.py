@@ -1,6 +1,6 @@
 """Hash codes in their three forms: relaxed in [-1, 1], signed in {-1, +1}, and packed into bytes.
 
-The one rule for sign(0): zero becomes +1. It holds for codes, for mainstay codes and for exported encoders.
+The one rule for sign(0): zero becomes +1. It applies to codes, for mainstay codes and for exported encoders.
 """
 
 import tensorflow as tf

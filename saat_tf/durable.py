@@ -66,7 +66,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process has it.
     """
     with open(folder / "lock", "w") as file:
         try:

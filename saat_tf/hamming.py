@@ -80,7 +80,7 @@ def rank(distances: np.ndarray, top_k: int | None = None) -> np.ndarray:
 
 
 def nearest(distances: np.ndarray, top_k: int) -> np.ndarray:
-    """Find the items of one query within some distance that holds at least `top_k`; all that tie with one come along.
+    """Find the items of one query within some distance that covers at least `top_k`; all that tie with one come along.
 
     How far that is, is guessed from a sample and put right: the guess decides only how many more come along.
 
@@ -154,7 +154,7 @@ def distances_of_words(query_words: np.ndarray, database_words: np.ndarray) -> n
         database_words: uint64 (W, N).
 
     Returns:
-        (Q, N), uint8 where that holds every distance, else uint16.
+        (Q, N), uint8 where that represents every distance, else uint16.
     """
     (num_words, num_queries), num_items = query_words.shape, database_words.shape[1]
     small = num_words * WORD_BITS <= np.iinfo(np.uint8).max

@@ -2,15 +2,15 @@
 
 import tensorflow as tf
 
-NOT_FINITE = "`images` hold a pixel that is NaN or infinite."
-OUTSIDE = "`images` hold a pixel outside of [0, 1]. Divide pixels of 0..255 by 255."
+NOT_FINITE = "`images` contain a pixel that is NaN or infinite."
+OUTSIDE = "`images` contain a pixel outside of [0, 1]. Divide pixels of 0..255 by 255."
 
 
 def checked_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
     """Return `images` as a float32 tensor (B, S, S, 3), after a look at type, shape and pixels.
 
     A batch may be empty. While a graph is traced there are no pixels to look at: there the same faults end the graph
-    when it runs. `valid_images` is for graphs that are to say so and go on.
+    when it runs. `valid_images` is for graphs that are to report it and continue.
 
     Args:
         images: floats in [0, 1].
@@ -26,7 +26,7 @@ def checked_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
         TensorShape([0, 8, 8, 3])
         >>> checked_images(tf.fill((1, 8, 8, 3), 255.0))
         Traceback (most recent call last):
-        ValueError: `images` hold a pixel outside of [0, 1]. Divide pixels of 0..255 by 255. Received: 255.0 to 255.0.
+        ValueError: `images` contain a pixel outside of [0, 1]. Divide pixels of 0..255 by 255. Received: ...
     """
     images = shaped_images(images, size)
     if not tf.executing_eagerly():

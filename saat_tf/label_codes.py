@@ -1,4 +1,4 @@
-"""Codes other than the mainstay code that attacks let stand for a label set: the centre code and the anchor code."""
+"""Codes other than the mainstay code that attacks let stand for a label set: the center code and the anchor code."""
 
 import tensorflow as tf
 
@@ -33,7 +33,7 @@ def jaccard(labels: tf.Tensor, other_labels: tf.Tensor) -> tf.Tensor:
 def center_codes(
     labels: tf.Tensor, bank_labels: tf.Tensor, bank_code_sums: tf.Tensor, bank_counts: tf.Tensor
 ) -> tf.Tensor:
-    """Compute CgAT's centre code of each label row against a bank of codes.
+    """Compute CgAT's center code of each label row against a bank of codes.
 
         b_c = sign( 1/N_p sum_i w_i b_i  -  1/N_n sum_j b_j ),   w_i = |y and y_i| / |y or y_i|
 

@@ -21,7 +21,7 @@ def check_labels(labels: np.ndarray, name: str = "labels") -> np.ndarray:
         The labels, an array.
 
     Raises:
-        ValueError: they are no matrix, or hold a value other than 0 and 1.
+        ValueError: they are no matrix, or contain a value other than 0 and 1.
 
     Example:
         >>> check_labels([[1, 0], [0, 1]]).shape

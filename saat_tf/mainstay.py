@@ -46,7 +46,7 @@ def mainstay_codes(
 
         b_m = sign( sum_i w_i b_i / sum_i w_i  -  sum_i n_i b_i / sum_i n_i ),
 
-    a side whose weights sum to zero contributing zero. It minimises over {-1, +1}^K the weighted Hamming distance
+    a side whose weights sum to zero contributing zero. It minimizes over {-1, +1}^K the weighted Hamming distance
     to related items minus that to unrelated ones (Theorem 1). Both weights depend on an item only through its label
     set, so the bank is given as its M distinct label sets with the sum of the codes of each. The sums are integers,
     hence exact, and the result does not depend on the order of the items. Direct use on N items is
@@ -99,7 +99,7 @@ def mainstay_codes_from_sums(labels: tf.Tensor, sums: CodeSums) -> tf.Tensor:
 
     Args:
         labels: (B, C) of 0/1.
-        sums: what the bank holds.
+        sums: what the bank contains.
 
     Returns:
         float32 (B, K), every entry -1 or +1; exact ties are +1.

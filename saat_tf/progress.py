@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: the caller passes a `Track`, the library never prints."""
+"""Progress of long work: the caller passes a `Track`, the library never prints."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""What a replica must know of the others, such that together they do what one would do with the whole batch.
+"""Operations across replicas, such that together they compute what one would with the whole batch.
 
 Outside of several replicas each function is the plain one: a batch is whole.
 """

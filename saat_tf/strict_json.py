@@ -85,7 +85,7 @@ def read_json_lines(file: File) -> list[tuple[int, object]]:
 
 
 class _StrictError(ValueError):
-    """What Python's reader takes and this one does not."""
+    """JSON that Python's reader accepts and this one refuses."""
 
 
 def _check(value: object) -> None:
@@ -93,7 +93,7 @@ def _check(value: object) -> None:
     level, depth = [value], 0
     while level:
         if any(isinstance(part, float) and not math.isfinite(part) for part in level):
-            raise _StrictError("it holds NaN, Infinity or a number beyond float64")
+            raise _StrictError("it contains NaN, Infinity or a number beyond float64")
         lists = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
         depth += bool(lists)
         if depth > MAX_NESTING:

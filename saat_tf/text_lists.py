@@ -51,7 +51,7 @@ def decode_text(contents: bytes, place: object) -> str:
         place: what the message names.
 
     Raises:
-        DataError: it is not UTF-8, or holds a NUL, as UTF-16 without a mark does.
+        DataError: it is not UTF-8, or contains a NUL, as UTF-16 without a mark does.
     """
     try:
         fault = "it has the byte-order mark of UTF-16 or UTF-32" if contents.startswith(WIDE_MARKS) else None
@@ -116,7 +116,7 @@ def listed_path(line: str) -> str:
 
 
 def can_be_listed(path: str) -> bool:
-    """Return whether a line that holds `path` reads back as it: a list has no escapes."""
+    """Return whether a line that contains `path` reads back as it: a list has no escapes."""
     lone = any("\ud800" <= character <= "\udfff" for character in path)  # of a name that is not UTF-8
     odd = lone or any(character in path for character in "\n\r\0\\")
     return not odd and path == path.strip(AROUND) and path != "" and not path.startswith(BYTE_ORDER_MARK)

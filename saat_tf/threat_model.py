@@ -1,4 +1,4 @@
-"""What an attacker may do: a ball of radius epsilon around the image, inside the range of valid pixels."""
+"""Threat model: a ball of radius epsilon around the image, inside the range of valid pixels."""
 
 import dataclasses
 

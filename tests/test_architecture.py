@@ -105,7 +105,7 @@ def prompts(name):
 def test_the_examples_of_docstrings_run(name):
     module = importlib.import_module(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
     tests = doctest.DocTestFinder().find(module)
-    # doctest passes over objects that it does not recognise, such as cached functions.
+    # doctest passes over objects that it does not recognize, such as cached functions.
     assert sum(len(test.examples) for test in tests) == prompts(name)
     report = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)

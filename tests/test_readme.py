@@ -1,7 +1,8 @@
-"""What README says works: its Python runs, its commands parse, its files exist."""
+"""What README and docs say works: their Python runs, their commands parse, their files exist, their figures agree."""
 
 import re
 import shlex
+import tomllib
 import typing
 from pathlib import Path
 
@@ -16,15 +17,17 @@ from export.saved_model import SavedModelExport
 from export.serving.__main__ import ServingExport
 from export.tflite import TFLiteExport
 from saat_tf.data import prepare, validate
-from trainers.coco import CocoRecipe
 from trainers.comdefend import ComDefendOptions
-from trainers.corel5k import Corel5kRecipe
 from trainers.evaluate import EvaluationOptions
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.corel5k import Corel5kRecipe
+from trainers.recipes.published import CocoRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.sweep import read_command_line
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPTIONS = {
     "trainers.scenes": ScenesRecipe,
     "trainers.coco": CocoRecipe,
@@ -43,23 +46,28 @@ OPTIONS = {
 }
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands():
-    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+def commands(*texts):
+    code = "\n".join(block for text in texts for block in blocks(text, "bash"))
+    lines = code.replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", commands(README, COMMANDS), ids=" ".join)
 def test_each_command_is_one_that_exists(command):
     if command[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         assert command[1] in targets
         return
+    if command[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert set(re.fullmatch(r"\.\[(.*)\]", command[2])[1].split(",")) <= set(extras)
+        return
     python, flag, module, *options = command
-    assert (python, flag) == (".venv/bin/python", "-m")
+    assert (python, flag) == ("python", "-m")
     if module.startswith("benchmarks."):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file() and not options
         return
@@ -72,20 +80,51 @@ def test_each_command_is_one_that_exists(command):
 
 
 def test_there_are_commands_to_try():
-    assert {command[0] for command in commands()} == {"make", ".venv/bin/python"}
-    assert set(OPTIONS) - {"trainers.scenes"} <= {command[2] for command in commands() if len(command) > 2}
+    assert {command[0] for command in commands(README, COMMANDS)} == {"make", "pip", "python"}
+    assert set(OPTIONS) - {"trainers.scenes"} <= {command[2] for command in commands(COMMANDS) if len(command) > 2}
+
+
+def test_the_first_commands_of_readme_are_to_install_and_to_try():
+    first, *rest = commands(README)
+    assert first[:2] == ["pip", "install"]
+    assert [command[2] for command in rest[:2]] == ["trainers.scenes", "export.demo"]
 
 
 def test_the_python_runs():
-    code = "\n".join(blocks("python"))
-    assert "SAAT(" in code and "mainstay_attack(" in code
+    """Run the example of README and its continuation in docs/python.md, which repeats it."""
+    first, second = blocks((ROOT / "docs/python.md").read_text(encoding="utf-8"), "python")
+    assert "SAAT(" in first and "mainstay_attack(" in second and blocks(README, "python") == [first]
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(first, "README.md", "exec"), names)
     assert names["packed_codes"].shape == (200, 4)
+    exec(compile(second, "docs/python.md", "exec"), names)
 
 
-def test_linked_files_exist():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 150
+    (code,) = blocks(README, "python")
+    assert len([line for line in code.splitlines() if line]) <= 17
+
+
+def test_the_results_of_readme_are_those_of_the_results_page():
+    """Compare each MAP of the table with the column of its model in docs/results.md, a mean over the seeds."""
+    results = (ROOT / "docs/results.md").read_text(encoding="utf-8").partition("## SAAT beside the other models")[2]
+    header, _, *rows = [line.strip("| ").split(" | ") for line in results.splitlines() if line.startswith("|")][:7]
+    measured = {
+        row[0]: dict(zip(header[1:], (cell.split()[0].strip("*") for cell in row[1:]), strict=True)) for row in rows
+    }
+    names = {"undefended": "undefended", "SAAT, as published": "SAAT", "SAAT, `--recipe strong`": "SAAT, strong"}
+    attacks = ("no attack", "mainstay (SAAT's)", "worst case per query")
+    table = README.partition("## Results on photographs")[2].partition("## ")[0]
+    stated = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
+    assert stated == [
+        [shown, *(measured[attack][model] for attack in attacks), "0.207"] for shown, model in names.items()
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert links
     for link in links:
-        assert (ROOT / link).exists(), link
+        assert (page.parent / link).exists(), link

@@ -46,7 +46,7 @@ class ComDefendOptions:
     run_dir: Path
     """Folder of a finished run."""
     behind: Literal["hashing", "robust"] = "hashing"
-    """Which model of the run sees the purified images."""
+    """Model of the run that sees the purified images."""
     epochs: int = 50
     """Epochs of training; 50 in the code of SAAT's authors."""
     learning_rate: float = 1e-4
@@ -56,7 +56,7 @@ class ComDefendOptions:
 
 
 def main(options: ComDefendOptions) -> int:
-    """Train the purifier; return the exit code: 0, or 2 where the options or the run are at fault."""
+    """Train the purifier; return the exit code: 0, or 2 where the options or the run are refused."""
     quiet_libraries()
     say_devices()
     file = options.run_dir / COMDEFEND

@@ -1,54 +1,8 @@
 """Train and attack on Corel-5K: `python -m trainers.corel5k --data-dir DIR`."""
 
-import dataclasses
 import sys
-from typing import Literal
 
-from trainers.recipes.defense_options import read_command_line
-from trainers.recipes.file_data import FileData, load_files
-from trainers.recipes.recipe import FileRecipe, HashingLossName
-from trainers.runs.run import main
-
-HOW_TO_GET = """\
-Corel-5K is 5,000 photographs with words for labels (Duygulu et al., ECCV 2002), shared for research.
-Lay it out in the list format: images, and for each split of train, database and test
-  <split>_img.txt     one image path a line, relative to the folder
-  <split>_label.txt   one row of 0/1 a line, one column a word
-then run: python -m trainers.corel5k --data-dir DIR"""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Corel5kRecipe(FileRecipe):
-    """Hash real photographs with a pretrained network, attack the codes, and train them to withstand it.
-
-    Command: python -m trainers.corel5k --data-dir DIR
-    Cost: 31 minutes and 2.0 GB of memory on 2 CPU cores.
-    Expected: MAP 0.46 clean and 0.13 under attack without a defence, 0.46 and 0.20 with SAAT; chance 0.20.
-    Source: settings of our own, found by trial; the method is that of arXiv 2310.14637, which does not use Corel-5K.
-    """
-
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool = True
-    bits: int = 64
-    image_size: int = 64
-    crop_fraction: float = 1.0
-    cache: bool = True
-    hashing_loss: HashingLossName = "csq"
-    optimizer: Literal["sgd", "adam"] = "adam"
-    flip: bool = True
-    pretrain_epochs: int = 30
-    epochs: int = 16
-    pretrain_learning_rate: float = 2e-3
-    learning_rate: float = 2e-3
-    inner_training: Literal["training", "inference"] = "inference"
-    weight_decay: float = 0.0
-
-
-def load(recipe: Corel5kRecipe) -> FileData:
-    """Read and check the data set."""
-    return load_files(recipe, "corel5k", HOW_TO_GET)
-
+from trainers.runs.start import start
 
 if __name__ == "__main__":
-    recipe = read_command_line(Corel5kRecipe)
-    sys.exit(main(recipe, "corel5k", lambda: load(recipe)))
+    sys.exit(start("corel5k"))

@@ -33,10 +33,10 @@ ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """Attack the models of a finished run again, and add what comes out to its card.
+    """Attack the models of a finished run again, and add the scores to its card.
 
     Command: python -m trainers.evaluate --run-dir R --attacks standard
-    Each attack's codes are kept in R/evaluation, so that a second call goes on where the first one stopped, and every
+    Each attack's codes are kept in R/evaluation, so that a second call resumes where the first one stopped, and every
     metric can be recomputed. Every combination of attack, epsilon and number of steps is run.
     """
 
@@ -52,10 +52,10 @@ class EvaluationOptions:
     restarts: int = 1
     """How often each attack starts again from another random point; each query counts at its worst."""
     defenses: tuple[ModelName, ...] | None = None
-    """Which models: none is hashing.keras, the run's own defence robust.keras, comdefend comdefend.keras. Default: all
+    """Which models: none is hashing.keras, the run's own defense robust.keras, comdefend comdefend.keras. Default: all
     that the run has."""
     surrogate: ModelName | None = None
-    """Craft on this model of the run instead of the one that is scored."""
+    """Attack this model of the run instead of the one that is scored."""
     num_queries: int | None = None
     """Attack the first so many queries only."""
     data_dir: Path | None = None
@@ -76,7 +76,7 @@ class EvaluationOptions:
 
 
 def main(options: EvaluationOptions) -> int:
-    """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are at fault."""
+    """Evaluate as `options` say; return the exit code: 0, or 2 where they or the run are refused."""
     quiet_libraries()
     with ExitCode() as outcome:
         check_options(options)
@@ -155,18 +155,18 @@ def evaluate_model(
     options: EvaluationOptions, models: dict[str, Evaluated], defense: str, data: RetrievalData, top_k: int
 ) -> list[dict]:
     """Run every attack on one model, or take it from disk, and return the rows of the card."""
-    victim, crafted_on = models[defense], models[options.surrogate or defense]
+    victim, source_model = models[defense], models[options.surrogate or defense]
     names = attack_names(options.attacks)
-    folder = options.run_dir / "evaluation" / crafted_on.defense
+    folder = options.run_dir / "evaluation" / source_model.defense
     fit = {"epochs": options.fit_epochs, "seed": options.seed}
     if "tha" in names:
-        crafted_on = with_prototypes(crafted_on, data, folder, **fit)
+        source_model = with_prototypes(source_model, data, folder, **fit)
     attacked = []
     for epsilon_255, num_steps in itertools.product(options.epsilon_255, options.num_steps or (None,)):
         if "pros-gan" in names:
-            crafted_on = with_gan(crafted_on, data, folder, epsilon_255=epsilon_255, **fit)
+            source_model = with_gan(source_model, data, folder, epsilon_255=epsilon_255, **fit)
         attacked += [
-            cached_attack(options, victim, crafted_on, name, data, ThreatModel.from_255(epsilon_255), num_steps)
+            cached_attack(options, victim, source_model, name, data, ThreatModel.from_255(epsilon_255), num_steps)
             for name in names
         ]
     scores = score_defense(victim.encoded, attacked, data, epsilon_255=max(options.epsilon_255), top_k=top_k)
@@ -211,7 +211,7 @@ def attack_names(chosen: tuple[str, ...]) -> list[str]:
 def cached_attack(
     options: EvaluationOptions,
     victim: Evaluated,
-    crafted_on: Evaluated,
+    source_model: Evaluated,
     name: str,
     data: RetrievalData,
     ball: ThreatModel,
@@ -219,10 +219,10 @@ def cached_attack(
 ) -> AttackedQueries:
     """Return what this attack made of the queries, from disk where it has run before."""
     num_steps = num_steps or published_steps(name)
-    attack = build_attack(name, ball, crafted_on.known, num_steps=num_steps)
+    attack = build_attack(name, ball, source_model.known, num_steps=num_steps)
     seeds = tuple(range(options.seed, options.seed + options.restarts))
     folder = options.run_dir / "evaluation" / victim.defense
-    source = "" if crafted_on.defense == victim.defense else f"-from-{crafted_on.defense}"
+    source = "" if source_model.defense == victim.defense else f"-from-{source_model.defense}"
     queries = len(data.test)
     setting = f"eps{255 * ball.epsilon:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}-queries{queries}"
     early_stop = options.early_stop and not source and can_stop_early(attack)
@@ -241,8 +241,8 @@ def cached_attack(
         seeds=seeds,
         batch_size=EVALUATION_BATCH,
         keep_images=SHOWN_QUERIES,
-        crafted_on=crafted_on.encoder,
-        surrogate=None if crafted_on.defense == victim.defense else crafted_on.defense,
+        surrogate_model=source_model.encoder,
+        surrogate=None if source_model.defense == victim.defense else source_model.defense,
         early_stop=early_stop,
         jit_compile=options.jit,
         track=track,

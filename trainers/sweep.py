@@ -25,11 +25,11 @@ from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
 from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
 from trainers.runs.run import check_recipe
-from trainers.tuning.search_algorithms import FAILURES, LastingOracle, TunerName, exhausted
+from trainers.tuning.search_algorithms import FAILURES, ResumableOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of
 from trainers.tuning.study_report import command_of, plot_pareto, study_table
-from trainers.tuning.trial import Bench
+from trainers.tuning.trial import TrialRunner
 from trainers.tuning.tuner import StudyTuner, check_port, chief_listens, role_of
 
 ADVICE = {
@@ -47,12 +47,12 @@ class SweepOptions:
 
     The undefended model is trained once; each trial starts from it and is a run folder of its own. Trials are scored by
     training images that are kept out of all training, under an attack that is the same for all; queries of the test are
-    not looked at. Called again, the sweep goes on where it was cut off, also within a trial. Several processes share a
+    not looked at. Called again, it resumes where it was interrupted, also within a trial. Several processes share a
     sweep as KerasTuner's chief and workers: docs/scale.md.
     """
 
     study_dir: Path
-    """Folder of the sweep: made, filled, and gone on with where it was begun by the same options."""
+    """Folder of the sweep: made, or resumed where it was begun by the same options."""
     tuner: TunerName = "random"
     """random: each trial drawn anew; hyperband: many trials for a few epochs, the best of them trained on, up to
     --epochs; grid: all combinations; bayesian: by a Gaussian process of the trials before, after a few drawn ones."""
@@ -103,7 +103,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
     """Run a sweep or its part in one, and keep the study's lock in `locks`; return the exit code.
 
     It is 0, also where the space has fewer values than trials were asked for, which is said; 1 where no trial was
-    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are at fault; 130
+    completed, failures ended the sweep, or the disk or the chief failed; 2 where options or data are refused; 130
     where it was interrupted.
     """
     quiet_libraries()
@@ -130,38 +130,40 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
             )
         data, validation = hold_out(data, sweep.validation_queries)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
-        bench = Bench(recipe, data, validation, evaluation_epsilon(sweep, recipe), sweep.evaluation_steps, strategy)
+        runner = TrialRunner(
+            recipe, data, validation, evaluation_epsilon(sweep, recipe), sweep.evaluation_steps, strategy
+        )
         study = Study(sweep.study_dir)
         begun_with = {
             "sweep": data_set,
             "data": identity(data)["data"][:16],
             **{name: getattr(sweep, name) for name in ("tuner", "evaluation_steps", "validation_queries")},
             "space": [str(dimension) for dimension in space],
-            "evaluation_epsilon_255": bench.epsilon_255,
+            "evaluation_epsilon_255": runner.epsilon_255,
             **options(recipe),
         }
         if role == "worker":
             if not study.wait(begun_with, lambda: chief_listens(os.environ)):
-                say(f"The sweep in {study.folder} is over. For more trials, start the chief first.")
+                say(f"The sweep in {study.folder} has ended. For more trials, start the chief first.")
                 return 0
         else:
             study.begin(begun_with)
             locks.enter_context(lock_folder(study.folder))
-        tuner = StudyTuner(bench, study, sweep.tuner, sweep.max_trials, sweep.retry_failed, space)
+        tuner = StudyTuner(runner, study, sweep.tuner, sweep.max_trials, sweep.retry_failed, space)
     if outcome.code:
         return outcome.code
     try:
         if role == "worker":
             tuner.search()
-            say("The sweep is over, for this worker.")
+            say("The sweep has ended for this worker.")
             return 0
-        bench.undefended(study.undefended)
+        runner.undefended(study.undefended)
         study.write(study.results(tuner.oracle.trials.values()), over=False)
         if role == "chief":
             check_port(os.environ)
         tuner.search()
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on.", file=sys.stderr)
+        print("Interrupted. The same command resumes.", file=sys.stderr)
         return INTERRUPTED
     except grpc.RpcError as error:
         print(
@@ -171,7 +173,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         return FAILED
     except (OSError, kt.errors.FatalError) as error:
         print(
-            f"error: {error}. The sweep cannot go on. When that is repaired, the same command does.",
+            f"error: {error}. The sweep cannot continue. When that is repaired, the same command resumes it.",
             file=sys.stderr,
         )
         return FAILED
@@ -192,7 +194,7 @@ def check(sweep: SweepOptions, recipe: Recipe) -> tuple[Dimension, ...]:
     check_recipe(recipe)
     if recipe.run_dir or recipe.resume or recipe.allow_changes:
         raise ValueError(
-            "--run-dir, --resume and --allow-changes are of single runs. A sweep has --study-dir, and goes on by the "
+            "--run-dir, --resume and --allow-changes are of single runs. A sweep has --study-dir, and resumes by the "
             "same command."
         )
     epsilon_255 = evaluation_epsilon(sweep, recipe)
@@ -205,8 +207,8 @@ def check(sweep: SweepOptions, recipe: Recipe) -> tuple[Dimension, ...]:
     return read_space(sweep.space or default_space(recipe), recipe)
 
 
-def finish(study: Study, oracle: LastingOracle, recipe: Recipe, data_set: str) -> int:
-    """Write and show what came out; return the exit code."""
+def finish(study: Study, oracle: ResumableOracle, recipe: Recipe, data_set: str) -> int:
+    """Write and show the results; return the exit code."""
     results = study.results(oracle.trials.values())
     content = study.write(results, over=True)
     plot_pareto(content, results, study.folder / "pareto.png")
@@ -228,7 +230,7 @@ def finish(study: Study, oracle: LastingOracle, recipe: Recipe, data_set: str) -
         advice = ADVICE.get(cause, f"See {study.trial(oracle.end_order[-1])}/failure.json.")
         print(
             f"error: the last {FAILURES} trials failed for one cause, {cause}, so no more were begun. {advice} When "
-            "the cause is removed, the same command goes on with --retry-failed.",
+            "the cause is removed, the same command resumes with --retry-failed.",
             file=sys.stderr,
         )
     elif best is None:

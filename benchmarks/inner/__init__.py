@@ -1,1 +1,1 @@
-"""Seconds to robustness, by how training crafts its adversarial images."""
+"""Seconds to robustness, by the inner attack of training."""

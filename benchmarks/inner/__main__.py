@@ -24,7 +24,7 @@ class InnerBenchmarkOptions:
     """Train SAAT by each inner attack from one undefended model a data set, and attack held-out queries on the way.
 
     Command: python -m benchmarks.inner --data-dir ../shared/data/corel5k
-    A cell is one training, by name such as "corel5k/n-fgsm". Stopped and called again, it goes on with the next cell.
+    A cell is one training, by name such as "corel5k/n-fgsm". Stopped and called again, it resumes with the next cell.
     No query of a test is looked at. Nothing else should run on the machine: what is compared is seconds.
     """
 
@@ -45,7 +45,7 @@ def main(
     scales: dict[DataName, Scale] = SCALES_OF,
     attack_steps: int = ATTACK_STEPS,
 ) -> int:
-    """Make what is missing, and print the tables; return the exit code: 0, or 2 where options or data are at fault."""
+    """Make what is missing, and print the tables; return the exit code: 0, or 2 where options or data are refused."""
     quiet_libraries()
     file = options.out / "results/inner.json"
     with ExitCode() as outcome:
@@ -85,7 +85,7 @@ def read_card(file: Path, scales: dict[DataName, Scale], seed: int, attack_steps
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file holds figures of other settings.
+        DataError: the file contains figures of other settings.
     """
     scale = {name: dataclasses.asdict(scale) for name, scale in scales.items()}
     setting = {"scale": scale, "seed": seed, "attack_steps": attack_steps}

@@ -1,4 +1,4 @@
-"""What is compared: inner attacks, on two data sets, each from one undefended model."""
+"""Cells of the comparison: inner attacks, on two data sets, each from one undefended model."""
 
 import dataclasses
 import math
@@ -8,13 +8,13 @@ from typing import Literal
 from benchmarks.refinements import held_out_data
 from benchmarks.tables.cells import SCALES
 from saat_tf.data import RetrievalData
-from trainers import scenes
 from trainers.callbacks.model_selection import hold_out
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes import scenes
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import FAST_SHARE
 from trainers.recipes.inner_options import passes_over_data
 from trainers.recipes.recipe import Recipe
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 
 DataName = Literal["scenes", "corel5k"]
 EPSILON_255, BITS, TOP_K = 8.0, 32, 5000

@@ -96,7 +96,7 @@ def measure(
     hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
     train_adversarially(recipe, data, encoder, hashing_loss, None, callbacks=[snapshots])
     codes = folder / f"codes-{recipe.inner}-{recipe.epochs}"
-    shutil.rmtree(codes, ignore_errors=True)  # of a cell that was cut off
+    shutil.rmtree(codes, ignore_errors=True)  # of an interrupted cell
     curve = []
     for kept in snapshots.kept:
         for variable, value in zip(encoder.variables, kept.pop("weights"), strict=True):

@@ -27,7 +27,7 @@ class TablesOptions:
     """Make the paper's tables on Corel-5K at a reduced scale, and write OUT/results.md from the cards.
 
     Command: python -m benchmarks.tables --data-dir ../shared/data/corel5k
-    A cell is one model with the attacks on it. Stopped and called again, it goes on with the next cell, and inside a
+    A cell is one model with the attacks on it. Stopped and called again, it resumes with the next cell, and inside a
     cell with the next attack.
     """
 
@@ -44,7 +44,7 @@ class TablesOptions:
 
 
 def main(options: TablesOptions) -> int:
-    """Make what is missing; return the exit code: 0, or 2 where options or data are at fault."""
+    """Make what is missing; return the exit code: 0, or 2 where options or data are refused."""
     scale = SCALES[options.scale]
     with ExitCode() as outcome:
         cells = chosen_cells(options.only)

@@ -1,9 +1,9 @@
-"""What the tables are made of: cells, each one model with the attacks on it, and the scale they share."""
+"""Cells of the tables, each one model with the attacks on it, and the scale they share."""
 
 import dataclasses
 from pathlib import Path
 
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import RECIPES
 
 EPSILON_255 = 8.0
@@ -17,7 +17,7 @@ TRADE_OFF = ((2.0, 1.0), (4.0, 1.0), (8.0, 1.0), (16.0, 1.0), (8.0, 0.25), (8.0,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large the experiment is; every cell has the same.
+    """Size of the experiment; every cell has the same.
 
     Args:
         image_size: side of the images in pixels.

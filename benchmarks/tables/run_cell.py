@@ -19,9 +19,9 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
-from trainers import corel5k
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
+from trainers.recipes import corel5k
 from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity
 from trainers.recipes.recipe import Recipe
@@ -117,10 +117,10 @@ def spread_data(data_dir: Path, scale: Scale) -> FileData:
 
 
 def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_dir: Path) -> HashingModel:
-    """Return a cell's model, trained now if it is not on disk; a defence starts from the undefended model.
+    """Return a cell's model, trained now if it is not on disk; a defense starts from the undefended model.
 
     Raises:
-        DataError: the folder holds a model of other settings.
+        DataError: the folder contains a model of other settings.
     """
     folder = runs_dir / cell.name
     file, settings = folder / "model.keras", folder / "setting.json"
@@ -137,7 +137,7 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
         encoder, train = build_encoder(recipe), pretrain
     else:
         encoder, train = trained(cell.undefended, scale, data, data_dir, runs_dir), train_adversarially
-    run_folder = RunFolder(folder, identity(data))  # a cell that was cut off goes on where it was
+    run_folder = RunFolder(folder, identity(data))  # a cell that was interrupted resumes where it was
     train(recipe, data, encoder, build_hashing_loss(recipe, data.train.labels.shape[1]), run_folder)
     write_whole(file, encoder.save)
     return encoder

@@ -27,7 +27,7 @@ UNREAD = "images of this kind are not read"
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What is encoded, and how.
+    """Images and model of an encoding.
 
     Args:
         root: what the ids are relative to.
@@ -135,7 +135,7 @@ def read_blocks(folder: Path, encoding: Encoding) -> Iterator[Block]:
     missing = missing_shards(folder, encoding)
     if missing:
         raise ValueError(
-            f"{folder}: {len(missing)} of {len(encoding.shards)} shards are missing. Go on with the same "
+            f"{folder}: {len(missing)} of {len(encoding.shards)} shards are missing. Resume with the same "
             "python -m export.encode."
         )
     shards = [shard_folder(folder, number) for number in range(len(encoding.shards))]

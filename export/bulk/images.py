@@ -79,7 +79,7 @@ def _listed(file: Path, root: Path) -> Iterator[str]:
         item_id = os.path.relpath(os.path.join(file.parent, listed_path(line)), root)
         if item_id.split(os.sep)[0] == os.pardir:
             raise DataError(
-                f"{file}:{number}: {line} is not in {root}. Name a folder that holds all images of the list by --root."
+                f"{file}:{number}: {line} is not in {root}. Name a folder with all images of the list by --root."
             )
         yield item_id
 

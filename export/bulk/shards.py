@@ -24,7 +24,7 @@ READERS = 4
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """What a process is to encode: a shard's number and the paths of its images."""
+    """Task of a process: a shard's number and the paths of its images."""
 
     number: int
     paths: list[str]
@@ -93,7 +93,7 @@ def encode_here(tasks: Iterable[ShardTask], model: Path, batch_size: int, worker
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "A process that encoded was ended from outside, perhaps for want of memory. What is written stays: run "
+                "A process that encoded was ended from outside, perhaps out of memory. What is written stays: run "
                 "the same command again, with fewer --workers."
             ) from error
         finally:

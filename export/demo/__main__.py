@@ -49,7 +49,7 @@ class DemoOptions:
 
 
 def main(options: DemoOptions) -> int:
-    """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are at fault."""
+    """Show the page until it is interrupted; return the exit code: 0, or 2 where options or run are refused."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     with ExitCode() as outcome:
         app = load_app(options)
@@ -67,7 +67,7 @@ def load_app(options: DemoOptions) -> gr.Blocks:
     """Load the run, encode its database with each model, and build the page.
 
     Raises:
-        ValueError: an option is out of its range, or something of the run is missing or at fault.
+        ValueError: an option is out of its range, or something of the run is missing or damaged.
     """
     if options.num_database is not None and options.num_database < 1:
         raise ValueError(f"--num-database must be at least 1. Received: {options.num_database}.")

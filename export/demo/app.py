@@ -11,7 +11,7 @@ from export.demo.searches import Attacked, Engine, Search, Subject, read_upload,
 from saat_tf.data import RetrievalData
 
 # Those that need no network of their own trained first, the paper's first.
-ATTACKS = {
+ATTACK_CHOICES = {
     "Mainstay: the paper's attack": "mainstay",
     "Auto: mainstay, adapting steps": "auto",
     "Center: CgAT's attack": "center",
@@ -110,7 +110,7 @@ def build_app(engines: Sequence[Engine], resize_size: int, *, apply_orientation:
                     info="Decides which results are right, and is what attacks aim at.", value=[],
                 )  # fmt: skip
                 gr.HTML(PARTS.heading("2. Attack it"))
-                name = gr.Dropdown(list(ATTACKS.items()), value="mainstay", label="Attack", filterable=False)
+                name = gr.Dropdown(list(ATTACK_CHOICES.items()), value="mainstay", label="Attack", filterable=False)
                 epsilon = gr.Slider(
                     0, 32, value=8, step=1, label="Strength: levels of 255 that a pixel may change by (eps)", buttons=[]
                 )

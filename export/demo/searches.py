@@ -1,4 +1,4 @@
-"""What the page computes: one search, and what an attack makes of it, under each encoder of a run."""
+"""Computations behind the page: one search, and what an attack makes of it, under each encoder of a run."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Attacked:
-    """What to do to an image.
+    """Attack on an image, with its settings.
 
     Args:
         attack: a name in `saat_tf.attacks.ATTACKS`.
@@ -118,7 +118,7 @@ class Engine:
         return Search(image, np.unpackbits(code[0]).astype(bool), found)
 
     def attack(self, subject: Subject, how: Attacked, target: np.ndarray | None) -> np.ndarray:
-        """Craft an adversarial image on this encoder, knowing all of it; return float32 (S, S, 3)."""
+        """Perturb an image against this encoder, knowing all of it; return float32 (S, S, 3)."""
         ball = ThreatModel.from_255(how.epsilon_255)
         if how.epsilon_255 == 0:
             return subject.image

@@ -1,4 +1,4 @@
-"""Telling models apart by what they answer: codes of two models compare to nothing."""
+"""Fingerprint of a model: its codes of fixed images, since codes of two models are not comparable."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ IMAGES, TILES, TILE = 16, 8, 8
 SAME_BITS = 0.99
 
 
-def probe_images() -> np.ndarray:
-    """Draw the images that every model is asked: uint8 (16, 64, 64, 3), tiles of one colour each, always the same."""
+def fingerprint_images() -> np.ndarray:
+    """Draw the images that every model is asked: uint8 (16, 64, 64, 3), tiles of one color each, always the same."""
     stream = np.random.PCG64(0).random_raw(IMAGES * TILES * TILES * 3 // 8)  # a stream that NumPy promises to keep
-    colours = stream.astype("<u8").view(np.uint8).reshape(IMAGES, TILES, TILES, 3)
-    return colours.repeat(TILE, axis=1).repeat(TILE, axis=2)
+    colors = stream.astype("<u8").view(np.uint8).reshape(IMAGES, TILES, TILES, 3)
+    return colors.repeat(TILE, axis=1).repeat(TILE, axis=2)
 
 
-def probe_codes(encode_bytes: Callable) -> str:
+def fingerprint(encode_bytes: Callable) -> str:
     """Return what a SavedModel answers: hexadecimal digits of the packed codes of the drawn images.
 
     Args:
@@ -24,7 +24,7 @@ def probe_codes(encode_bytes: Callable) -> str:
     """
     import tensorflow as tf
 
-    files = tf.stack([tf.io.encode_png(image) for image in probe_images()])
+    files = tf.stack([tf.io.encode_png(image) for image in fingerprint_images()])
     return encode_bytes(image_bytes=files)["packed_codes"].numpy().tobytes().hex()
 
 

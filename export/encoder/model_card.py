@@ -1,4 +1,4 @@
-"""What an exported encoder says of itself."""
+"""Card of an exported encoder: its run, sizes and scores."""
 
 from pathlib import Path
 from typing import Literal

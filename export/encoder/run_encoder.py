@@ -19,7 +19,7 @@ def load_encoder(run_dir: Path, model: Model) -> tuple[HashingModel, dict]:
 
     Raises:
         FileNotFoundError: the run has no such model.
-        ValueError: it has no card, or the file is damaged, holds code, or is no encoder.
+        ValueError: it has no card, or the file is damaged, contains code, or is no encoder.
     """
     card = model_card(run_dir, model)
     return load_encoder_file(run_dir / f"{model}.keras"), card

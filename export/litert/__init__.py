@@ -1,1 +1,1 @@
-"""LiteRT (TensorFlow Lite): conversion, and what a conversion costs."""
+"""LiteRT (TensorFlow Lite): conversion and its cost."""

@@ -1,4 +1,4 @@
-"""An encoder as a LiteRT (TensorFlow Lite) model: conversion, and running what came out."""
+"""An encoder as a LiteRT (TensorFlow Lite) model: conversion and inference."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""What a conversion costs: bits, MAP with and without an attack, bytes and milliseconds."""
+"""Cost of a conversion: bits, MAP with and without an attack, bytes and milliseconds."""
 
 import dataclasses
 import time
@@ -17,7 +17,7 @@ BATCH, TIMED_CALLS = 32, 200
 
 
 class Encoder(Protocol):
-    """What gives packed codes: a `HashingModel` or a `LiteRTEncoder`."""
+    """Source of packed codes: a `HashingModel` or a `LiteRTEncoder`."""
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8)."""

@@ -75,7 +75,7 @@ class ServingExport:
       batching_parameters.txt  how requests are put together to batches
       compose.yaml             starts the public image: docker compose up
     The last two are written once and yours to change. A version is never overwritten; a running server finds a new
-    one by itself, and goes on with the old one until the new one is warm.
+    one by itself, and serves the old one until the new one is warm.
     """
 
     run_dir: Path
@@ -91,7 +91,7 @@ class ServingExport:
 
 
 def main(options: ServingExport) -> int:
-    """Export as `options` say; return the exit code: 0, or 2 where they are at fault."""
+    """Export as `options` say; return the exit code: 0, or 2 where they are refused."""
     folder = options.out / "models" / options.name / str(options.version)
     with ExitCode() as outcome:
         check_options(options)

@@ -1,4 +1,4 @@
-"""What a server answers, by either protocol, and the errors of a request."""
+"""Replies of a server, by either protocol, and the errors of a request."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class BusyError(ServingError):
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What the server says of one image file.
+    """Reply of the server to one image file.
 
     Args:
         code: K / 8 bytes, most significant bit first; zero where the file could not be read.

@@ -11,7 +11,7 @@ FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 def write_warm_up(saved_model: Path, name: str, batch_sizes: Sequence[int]) -> None:
     """Write a request for each signature and each batch size into a SavedModel.
 
-    The requests hold grey images of the encoder's size, as pixels or as PNG files.
+    The requests contain grey images of the encoder's size, as pixels or as PNG files.
 
     Args:
         saved_model: the folder, which no server reads yet.

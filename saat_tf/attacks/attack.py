@@ -1,4 +1,4 @@
-"""What an attack is, and the kind that most of them are: a goal for each image, pursued by the gradient loop."""
+"""Interface of attacks, and the gradient attack: a goal for each image, pursued by the gradient loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from saat_tf.threat_model import ThreatModel
 
 
 class Encoder(Protocol):
-    """What an attack may ask of the model under attack: relaxed codes (B, K) in [-1, 1]."""
+    """Model as an attack sees it: relaxed codes (B, K) in [-1, 1]."""
 
     def __call__(self, images: tf.Tensor, alpha: float | tf.Tensor, training: bool) -> tf.Tensor:
         """Return h = tanh(alpha z) of images float32 (B, S, S, 3) in [0, 1]."""
@@ -72,7 +72,7 @@ class GradientAttack:
 
     @property
     def threat_model(self) -> ThreatModel:
-        """What the attack may do."""
+        """Threat model of the attack."""
         return self.pgd.threat_model
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -102,7 +102,7 @@ def mainstay_attack(
 def center_attack(
     threat_model: ThreatModel, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
 ) -> GradientAttack:
-    """Compose CgAT's attack: on the centre codes of `code_bank`, with the adaptive objective.
+    """Compose CgAT's attack: on the center codes of `code_bank`, with the adaptive objective.
 
     Example:
         >>> import numpy as np

@@ -29,7 +29,7 @@ from saat_tf.threat_model import ThreatModel
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """What the attacker knows beside the encoder: the codes of the very encoder that he crafts on, with labels.
+    """Knowledge of the attacker beside the encoder: the codes of the very encoder under attack, with labels.
 
     Args:
         train: codes and labels of the training set.
@@ -136,7 +136,7 @@ def build_attack(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, 
     Args:
         name: a key of `ATTACKS`.
         threat_model: the ball.
-        knowledge: what the attacker knows of the encoder that he crafts on.
+        knowledge: what the attacker knows of the encoder under attack.
         num_steps: steps, `published_steps(name)` by default; "square" sends ten queries for each.
 
     Returns:
@@ -162,7 +162,7 @@ def suite(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_ste
     Args:
         name: a key of `SUITES`. "standard" spends three gradient steps and ten plain queries for each of `num_steps`.
         threat_model: the ball.
-        knowledge: what the attacker knows of the encoder that he crafts on.
+        knowledge: what the attacker knows of the encoder under attack.
         num_steps: steps of each attack.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an attack maximises: how near relaxed codes are to the codes that the attacker wants.
+"""Objectives that an attack maximizes: how near relaxed codes are to the codes that the attacker wants.
 
 An attack that drives codes away from a code b wants -b. So there is one direction, and a targeted and a non-targeted
 attack differ only in the sign of the code they are given.

@@ -33,7 +33,7 @@ class ProSGAN(StepModel):
     data set of (images, labels, index), as the hashing models; t is drawn anew for every image of every step. Encoder
     and prototype network are read in inference mode and never change. `compile`'s optimizer trains the generator; the
     discriminator has an Adam of its own, which follows that one's learning rate; in an epoch of fewer than three steps
-    its loss may read 0, for want of a step. Train on one replica.
+    its loss may read 0 where there was no step. Train on one replica.
 
     Args:
         encoder: the model to attack; `encoder(images, training=False)` gives relaxed codes (B, K), and it has
@@ -243,7 +243,7 @@ class ProSGAN(StepModel):
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
-        """What `compile`'s optimizer trains: the generator, and nothing of the encoder."""
+        """Variables that the optimizer trains: those of the generator, and nothing of the encoder."""
         return self.generator.trainable_variables
 
     @property

@@ -29,7 +29,7 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
 
     The representation is grown to an image of its own (a dense layer, four doublings) and laid on the image as three
     more channels; two halvings, six residual blocks and two doublings follow, and a convolution over what they made
-    and the image. Instance normalisation and ReLU stand between.
+    and the image. Instance normalization and ReLU stand between.
 
     Args:
         image_size: S, a multiple of 16.
@@ -69,7 +69,7 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
 def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.Model:
     """Build the discriminator: which labels an image has, and whether it is made up.
 
-    Five halvings with spectral normalisation and leaky ReLU, then one convolution over what remains.
+    Five halvings with spectral normalization and leaky ReLU, then one convolution over what remains.
 
     Args:
         image_size: S, a multiple of 16.
@@ -85,7 +85,7 @@ def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.M
         (None, 11)
 
     References:
-        The code of the authors of arXiv 2105.07553. Spectral normalisation is Keras's layer: before each training step
+        The code of the authors of arXiv 2105.07553. Spectral normalization is Keras's layer: before each training step
         it divides the norm out of the weights themselves, not out of a copy of them.
     """
     images = keras.Input((image_size, image_size, 3), name="images", dtype="float32")

@@ -1,4 +1,4 @@
-"""How a prototype network is fitted: what it is fitted on, and the loop."""
+"""Fit of a prototype network: its data and its loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def checked(train_codes: np.ndarray, train_labels: np.ndarray) -> tuple[np.ndarr
         )
     if not np.isin(train_codes, (-1, 1)).all():
         raise ValueError(
-            f"`train_codes` must hold -1 and 1 alone. Received: {train_codes.dtype} with values "
+            f"`train_codes` must contain -1 and 1 alone. Received: {train_codes.dtype} with values "
             f"{np.unique(train_codes)[:5].tolist()}. Unpack packed codes with `saat_tf.codes.unpack_codes`."
         )
     check_labels(train_labels, "train_labels")
@@ -50,7 +50,7 @@ def shares_label(labels: tf.Tensor, train_labels: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How long a prototype network is fitted, and the seed of its draws; all but the seed at least 1."""
+    """Length of the fit of a prototype network, and its seed; all but the seed at least 1."""
 
     epochs: int
     steps_per_epoch: int

@@ -19,7 +19,7 @@ Transform = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a step rule may ask of the attack at one step.
+    """State of the attack that a step rule reads at one step.
 
     Args:
         gain_and_gradient: images (B, H, W, 3) -> (objective (B,), its gradient with respect to the images). A second
@@ -38,7 +38,7 @@ class View:
 
 
 class StepRule(abc.ABC):
-    """How an attack moves."""
+    """Step rule of an attack."""
 
     def start(self, images: tf.Tensor) -> State:
         """Return the state before the first step, at `images` (B, H, W, 3); stateless unless a rule says otherwise."""
@@ -86,7 +86,7 @@ class MomentumStep(StepRule):
 
     where d is the gradient at x_t. With `look_ahead` it is taken at x_t + step_size decay g_t (NI); with `num_scales`
     above 1 it is the mean over the copies x / 2^i (SI); with `num_neighbors` above 0 the deviation of the mean
-    gradient of so many neighbours within `neighborhood` epsilon, as found at the step before, is added (VMI).
+    gradient of so many neighbors within `neighborhood` epsilon, as found at the step before, is added (VMI).
 
     Args:
         step_size: float in (0, 1], pixel units of [0, 1].

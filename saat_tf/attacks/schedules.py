@@ -1,4 +1,4 @@
-"""How sharp the tanh is at each step of an attack."""
+"""Schedules of alpha, the sharpness of the tanh, over the steps of an attack."""
 
 ALPHAS = (0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 

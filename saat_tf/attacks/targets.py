@@ -1,4 +1,4 @@
-"""Which label set a targeted attack aims at."""
+"""Target label sets of targeted attacks."""
 
 import numpy as np
 

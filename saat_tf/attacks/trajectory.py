@@ -1,4 +1,4 @@
-"""What a gradient attack makes of the codes, step by step."""
+"""Trajectory of a gradient attack: the codes and the objective at each step."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Backbones by name: networks from normalised images to feature vectors."""
+"""Backbones by name: networks from normalized images to feature vectors."""
 
 import functools
 from pathlib import Path

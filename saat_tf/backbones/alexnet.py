@@ -22,7 +22,7 @@ def alexnet(image_size: int, *, name: str = "alexnet") -> keras.Model:
         name: name of the model.
 
     Returns:
-        Model from normalised images (B, S, S, 3) to features (B, 4096), which are not negative.
+        Model from normalized images (B, S, S, 3) to features (B, 4096), which are not negative.
 
     Raises:
         ValueError: `image_size` is below 63.

@@ -79,7 +79,7 @@ def load_state_dict(
     have no place in a backbone and are passed over.
 
     Args:
-        backbone: model whose layers are convolutions, dense layers and batch normalisation.
+        backbone: model whose layers are convolutions, dense layers and batch normalization.
         state_dict: PyTorch name -> array, as `read_state_dict` returns it.
         classifier: PyTorch name of the classifier, which is passed over.
         module_of: name of a Keras layer -> name of its PyTorch module; the same name by default.

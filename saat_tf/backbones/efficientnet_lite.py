@@ -60,7 +60,7 @@ def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
     """Build EfficientNet-Lite 0, 1 or 2 without its classifier.
 
     EfficientNet made for phones: ReLU6 in place of swish and no squeeze-and-excitation. Convolutions pad like
-    TensorFlow's "same"; batch normalisation has momentum 0.99 and epsilon 1e-3. Weights start at random: see
+    TensorFlow's "same"; batch normalization has momentum 0.99 and epsilon 1e-3. Weights start at random: see
     `load_efficientnet_lite_weights`.
 
     Args:
@@ -68,7 +68,7 @@ def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
         version: 0, 1 or 2, from small to large.
 
     Returns:
-        Model from normalised images (B, S, S, 3), which are (255 x - 127) / 128 of pixels x in [0, 1], to pooled
+        Model from normalized images (B, S, S, 3), which are (255 x - 127) / 128 of pixels x in [0, 1], to pooled
         features (B, 1280).
 
     Raises:
@@ -83,7 +83,7 @@ def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
           (arXiv:1905.11946).
 
     Differs from the authors' code: stochastic depth ("drop connect", up to 0.2) and the dropout before the classifier
-    are left out, so that training and inference differ in batch normalisation alone.
+    are left out, so that training and inference differ in batch normalization alone.
     """
     if version not in MULTIPLIERS:
         raise ValueError(f"`version` must be one of {', '.join(map(str, MULTIPLIERS))}. Received: version={version}.")
@@ -193,7 +193,7 @@ def _torch_module(layer_name: str) -> str:
 
 
 def _conv(x: keras.KerasTensor, filters: int, name: str, *, kernel_size: int = 1, stride: int = 1) -> keras.KerasTensor:
-    """Convolve, normalise and apply ReLU6."""
+    """Convolve, normalize and apply ReLU6."""
     x = keras.layers.Conv2D(
         filters,
         kernel_size,

@@ -64,7 +64,7 @@ def _can_take_over(layer: keras.Operation) -> bool:
 
 
 def _merged(convolution: keras.Layer, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:
-    """Return kernel and bias of a convolution that normalises as well."""
+    """Return kernel and bias of a convolution that normalizes as well."""
     kernel, *bias = convolution.get_weights()
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     scale = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)

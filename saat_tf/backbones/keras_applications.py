@@ -162,7 +162,7 @@ def _own_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def _weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """List what has weights, less the normalisation of pixels, which stands in front of the backbone."""
+    """List what has weights, less the normalization of pixels, which stands in front of the backbone."""
     return [
         layer for layer in model.layers if layer.weights and not isinstance(layer, keras.layers.Normalization)
     ]  # fmt: skip

@@ -16,7 +16,7 @@ def resnet(image_size: int, *, depth: int) -> keras.Model:
     """Build ResNet without its classifier.
 
     Each block adds to its input what its convolutions make of it. Zeros are padded explicitly, so that the padding is
-    PyTorch's and not TensorFlow's "same"; batch normalisation has PyTorch's momentum (0.9 in Keras' terms) and epsilon
+    PyTorch's and not TensorFlow's "same"; batch normalization has PyTorch's momentum (0.9 in Keras' terms) and epsilon
     1e-5. Layers have the names of torchvision's modules.
 
     Args:
@@ -24,7 +24,7 @@ def resnet(image_size: int, *, depth: int) -> keras.Model:
         depth: layers with weights, classifier included: 18, 34, 50, 101 or 152.
 
     Returns:
-        Model from normalised images (B, S, S, 3) to pooled features, (B, 512) for 18 and 34, else (B, 2048), which are
+        Model from normalized images (B, S, S, 3) to pooled features, (B, 512) for 18 and 34, else (B, 2048), which are
         not negative.
 
     Raises:
@@ -81,7 +81,7 @@ def _block(x: keras.KerasTensor, filters: int, stride: int, name: str, *, bottle
 def _conv(
     x: keras.KerasTensor, filters: int, kernel_size: int, name: str, norm_name: str, *, stride: int = 1
 ) -> keras.KerasTensor:
-    """Pad with zeros by half the kernel, convolve and normalise."""
+    """Pad with zeros by half the kernel, convolve and normalize."""
     if kernel_size > 1:
         x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
     x = keras.layers.Conv2D(

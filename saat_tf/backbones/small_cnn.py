@@ -10,7 +10,7 @@ WIDTHS = (24, 48, 96)
 def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
     """Build a small convolutional network.
 
-    Three stages of two 3x3 convolutions with batch normalisation and ReLU, each halving the side; then the
+    Three stages of two 3x3 convolutions with batch normalization and ReLU, each halving the side; then the
     average over the remaining places.
 
     Args:
@@ -18,7 +18,7 @@ def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
         name: name of the model.
 
     Returns:
-        Model from normalised images (B, S, S, 3) to features (B, 96).
+        Model from normalized images (B, S, S, 3) to features (B, 96).
 
     Raises:
         ValueError: `image_size` is below 16.

@@ -1,4 +1,4 @@
-"""What there is to know of a backbone: how to build it, the pixels it expects, and where its weights come from."""
+"""Specification of a backbone: builder, pixels and source of weights."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """How to build a backbone, what pixels it expects and how it is given weights.
+    """Builder, expected pixels and source of weights of a backbone.
 
     Args:
-        build: image size in pixels -> Keras model from normalised images (B, S, S, 3) to features (B, F), with random
+        build: image size in pixels -> Keras model from normalized images (B, S, S, 3) to features (B, F), with random
             weights.
         mean: per channel of RGB, subtracted from pixels of [0, 1].
         std: per channel of RGB, divides what remains.

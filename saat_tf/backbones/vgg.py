@@ -1,4 +1,4 @@
-"""VGG-11, 13, 16 and 19, with and without batch normalisation, in the layout of torchvision."""
+"""VGG-11, 13, 16 and 19, with and without batch normalization, in the layout of torchvision."""
 
 import keras
 
@@ -18,15 +18,15 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
 
     Stages of 3x3 convolutions with ReLU, an average over 7 x 7 cells and two dense layers. Layers have the names of
     torchvision's modules; the flattened order is channels first, so that PyTorch's dense layers need nothing but a
-    transposition. Batch normalisation has PyTorch's momentum (0.9 in Keras' terms) and epsilon 1e-5.
+    transposition. Batch normalization has PyTorch's momentum (0.9 in Keras' terms) and epsilon 1e-5.
 
     Args:
         image_size: side of the square input in pixels, at least 32; 224 in the papers.
         depth: layers with weights, classifier included: 11, 13, 16 or 19.
-        batch_norm: whether each convolution is normalised before its ReLU.
+        batch_norm: whether each convolution is normalized before its ReLU.
 
     Returns:
-        Model from normalised images (B, S, S, 3) to features (B, 4096), which are not negative.
+        Model from normalized images (B, S, S, 3) to features (B, 4096), which are not negative.
 
     Raises:
         ValueError: `image_size` is below 32, or there is no such depth.

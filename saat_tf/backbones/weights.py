@@ -228,7 +228,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
 def _checked_tensors(loaded: object) -> dict[str, _Tensor]:
     """Check that a loaded pickle maps names to tensors that lie within the storages they describe."""
     if not isinstance(loaded, dict):
-        raise ValueError(f"it holds one {type(loaded).__name__} instead of a mapping of names to tensors")
+        raise ValueError(f"it contains one {type(loaded).__name__} instead of a mapping of names to tensors")
     tensors = dict(dict.items(loaded))  # not loaded.items(): a pickle can shadow methods by attributes
     total = 0
     for name, tensor in tensors.items():

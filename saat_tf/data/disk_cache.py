@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from saat_tf.data.list_format import DataError, ImageList
-from saat_tf.data.pipeline import Split, centre_only, evaluation_batches, file_split, indices
+from saat_tf.data.pipeline import Split, center_only, evaluation_batches, file_split, indices
 from saat_tf.files import atomic
 from saat_tf.progress import Track, silent
 
@@ -61,7 +61,7 @@ def cached_file_split(
     def decode(contents: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.io.decode_raw(contents, tf.float32), (image_size, image_size, 3))
 
-    return Split(images.labels, indices, read, centre_only(decode))
+    return Split(images.labels, indices, read, center_only(decode))
 
 
 def _name(index: int) -> str:

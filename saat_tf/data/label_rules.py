@@ -1,4 +1,4 @@
-"""What the labels of a data set must allow: something to learn, and something to measure."""
+"""Requirements on the labels of a data set: something to learn, and something to measure."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -13,7 +13,7 @@ from saat_tf.files import write_whole
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError, File
 
-# Bounds on what an archive may hold: MIRFLICKR-25K has images below 1 MB and 3 GB in all.
+# Bounds on what an archive may contain: MIRFLICKR-25K has images below 1 MB and 3 GB in all.
 MAX_FILE_BYTES, MAX_ARCHIVE_BYTES = 2**26, 2**35
 SHOWN_MISSING = 20
 
@@ -106,16 +106,16 @@ class LabelledImages:
         return dataclasses.replace(self, files=tuple(files))
 
 
-def find_folder(root: Path, places: Sequence[str], *, holding: str | None = None) -> File | None:
+def find_folder(root: Path, places: Sequence[str], *, containing: str | None = None) -> File | None:
     """Return the first of several places, in a folder or in an archive in it, that there is.
 
     Args:
         root: the user's folder.
         places: "images", or "images.zip/images" for a folder inside an archive, "images.zip/" for all of it.
-        holding: only a place that has this file.
+        containing: only a place that has this file.
 
     Raises:
-        DataError: an archive is damaged or holds more than is allowed.
+        DataError: an archive is damaged or contains more than is allowed.
     """
     for place in places:
         archive, is_archive, inside = place.partition(".zip/")
@@ -126,7 +126,7 @@ def find_folder(root: Path, places: Sequence[str], *, holding: str | None = None
             folder = folder / inside if inside else folder
         else:
             continue
-        if folder.is_dir() and (holding is None or (folder / holding).is_file()):
+        if folder.is_dir() and (containing is None or (folder / containing).is_file()):
             return folder
     return None
 

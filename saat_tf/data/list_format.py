@@ -14,8 +14,8 @@ from saat_tf.text_lists import DataError, can_be_listed, listed_path, read_lines
 
 SPLITS = ("train", "database", "test")
 HOW_TO_LAY_OUT = (
-    "A data folder holds <split>_img.txt (one image path a line, relative to the folder) and <split>_label.txt (one "
-    "row of 0/1 a line) for the splits train, database and test; test holds the queries. Each may be gzipped: .txt.gz."
+    "A data folder contains <split>_img.txt (one image path a line, relative to the folder) and <split>_label.txt (one "
+    "row of 0/1 a line) for the splits train, database and test; test has the queries. Each may be gzipped: .txt.gz."
 )
 
 
@@ -44,7 +44,7 @@ class ImageList:
 
 @dataclasses.dataclass(frozen=True)
 class ImageLists:
-    """The three splits of a data set; `test` holds the queries."""
+    """The three splits of a data set; `test` contains the queries."""
 
     train: ImageList
     database: ImageList

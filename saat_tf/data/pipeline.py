@@ -1,4 +1,4 @@
-"""From a split to batches of (images, labels, index)."""
+"""Splits, and their batches of (images, labels, index)."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
 # with every epoch, and short ones are over before it has found this.
 PARALLEL_CALLS = 4 * (os.cpu_count() or 1)
 MAX_NUMBER = 1 << 62
-# Far apart, so that no two epochs of neighbouring seeds are alike.
+# Far apart, so that no two epochs of neighboring seeds are alike.
 EPOCH_STRIDE = 1_000_003
 
 
@@ -65,7 +65,7 @@ class Split:
     def shard(self, number: int, count: int) -> "Split":
         """Return one of `count` parts, for a worker or a replica that reads by itself.
 
-        The parts are consecutive, disjoint and together the whole: part i holds the items from floor(i N / count) up to
+        The parts are consecutive, disjoint and together the whole: part i has the items from floor(i N / count) up to
         floor((i + 1) N / count), so their lengths differ by at most one and none is lost, padded or repeated. The
         indices in its batches are those of the whole split, by which a code bank counts. Parts can have one batch more
         than others: training that waits for all workers ends its epoch with the shortest, by `steps_per_epoch`. A
@@ -93,7 +93,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalData:
-    """A data set to train and evaluate hashing on; `test` holds the queries."""
+    """A data set to train and evaluate hashing on; `test` contains the queries."""
 
     name: str
     class_names: Sequence[str]
@@ -105,7 +105,7 @@ class RetrievalData:
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     """Make a split of images in memory, float32 (N, S, S, 3) in [0, 1]."""
     tensor = tf.convert_to_tensor(images)
-    decode = centre_only(lambda index: tf.gather(tensor, index))
+    decode = center_only(lambda index: tf.gather(tensor, index))
     return Split(labels, indices, lambda index: (index, index), decode)
 
 
@@ -135,7 +135,7 @@ def contents_decoder(image_size: int, resize_size: int, apply_orientation: bool)
     )
 
 
-def centre_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:
+def center_only(decode: Callable[[tf.Tensor], tf.Tensor]) -> Decode:
     """Make the `decode` of a split whose images are cut already."""
 
     def checked(item: tf.Tensor, crop_seed: tf.Tensor | None) -> tf.Tensor:
@@ -156,7 +156,7 @@ def training_batches(
 
     Args:
         split: the items.
-        batch_size: images a batch; the last one of an epoch may hold fewer.
+        batch_size: images a batch; the last one of an epoch may contain fewer.
         seed: seed of the order, of the flips and of the crops.
         flip: mirror each image left to right with probability 1/2, anew in every epoch.
         random_crop: cut each image at a random place instead of the middle, anew in every epoch.
@@ -188,11 +188,11 @@ def training_epochs(
     random_crop: bool = False,
     needed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> Callable[[int, int], tf.data.Dataset]:
-    """Batch a split so that any part of any epoch can be had again: for training that goes on where it was cut off.
+    """Batch a split so that any part of any epoch can be had again: for training that resumes where it was interrupted.
 
     Args:
         split: the items.
-        batch_size: images a batch; the last one of an epoch may hold fewer.
+        batch_size: images a batch; the last one of an epoch may contain fewer.
         seed: with the number of the epoch and TensorFlow's global seed it decides order, flips and crops.
         flip: as in `training_batches`.
         random_crop: as in `training_batches`.
@@ -248,7 +248,7 @@ def _training_examples(
             image = tf.cond(number % 2 == 0, lambda: image, lambda: tf.reverse(image, [1]))
         return index, image
 
-    # Made once, outside of the epochs, which share what it holds.
+    # Made once, outside of the epochs, which share what it contains.
     kept = _map(split.source(split.first, len(split), None), same).cache() if split.cache else None
 
     def examples(seed: Seed, skipped: int = 0) -> tf.data.Dataset:
@@ -284,11 +284,11 @@ def _number(seed: Seed, place: tf.Tensor) -> tf.Tensor:
 def evaluation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batch a split in its own order; elements as in `training_batches`."""
 
-    def centred(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def centered(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index, item = split.read(key)
         return index, split.decode(item, None)
 
-    return _batches(split, _map(split.source(split.first, len(split), None), centred), batch_size)
+    return _batches(split, _map(split.source(split.first, len(split), None), centered), batch_size)
 
 
 def _map(examples: tf.data.Dataset, function: Callable) -> tf.data.Dataset:

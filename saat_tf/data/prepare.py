@@ -128,7 +128,7 @@ def prepare(options: Prepare, track: Track = silent) -> tuple[LabelledImages, Im
     left out. Every image is decoded once.
 
     Raises:
-        DataError: the data or the options are at fault.
+        DataError: the data or the options are refused.
         FileExistsError: there is such a folder.
     """
     with _whole_folder(options.out) as folder:
@@ -185,7 +185,7 @@ def _track(items: Iterable, total: int, description: str) -> Iterable:
 
 
 def main(options: Prepare) -> int:
-    """Prepare a data set and print what came out; return the exit code, 2 where options or data are at fault."""
+    """Prepare a data set and print a summary; return the exit code, 2 where options or data are refused."""
     with ExitCode() as outcome:
         images, lists = prepare(options, _track)
     if outcome.code:

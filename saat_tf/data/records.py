@@ -97,7 +97,7 @@ def record_split(
 
     All of them are read once, with their checksums, for the labels: damage is found here and not during training. The
     shuffled order is drawn anew in every epoch: that of the files, and that of `SHUFFLE_BUFFER` records at a time. A
-    shard reads the files that hold its items alone.
+    shard reads the files that contain its items alone.
 
     Args:
         folder: where they are.
@@ -117,7 +117,7 @@ def record_split(
     counts = np.concatenate([count for _, _, count in parts])
     if len(widths) > 1 or not np.array_equal(index, np.arange(len(index))) or (counts != len(index)).any():
         raise DataError(
-            f"{folder}: the {len(files)} {name} files hold {len(index)} records of {counts.max()}, or are not of one "
+            f"{folder}: the {len(files)} {name} files have {len(index)} records of {counts.max()}, or are not of one "
             "set. Write them again."
         )
     bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
@@ -159,7 +159,7 @@ def _read_labels(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, DecodeError) as error:
         raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}). Write it again.") from error
     if not parsed:
-        raise DataError(f"{file}: holds no records. Write it again.")
+        raise DataError(f"{file}: contains no records. Write it again.")
     labels, index, count = (np.concatenate([part[key] for part in parsed]) for key in ("labels", "index", "count"))
     return labels, index, count
 
@@ -171,7 +171,7 @@ def _read(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _source(files: list[str], bounds: np.ndarray) -> Source:
-    """Give the records of `files`; file k holds the items bounds[k] ... bounds[k + 1] - 1."""
+    """Give the records of `files`; file k contains the items bounds[k] ... bounds[k + 1] - 1."""
 
     def source(first: int, count: int, seed: Seed | None) -> tf.data.Dataset:
         held = [k for k in range(len(files)) if bounds[k] < first + count and bounds[k + 1] > first]

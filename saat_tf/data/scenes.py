@@ -1,6 +1,6 @@
 """Scenes: a multi-label data set that the code draws itself, so that everything runs without a download.
 
-A picture shows one to four objects of ten shapes. A shape is the only thing that a label tells: colour, texture, size,
+A picture shows one to four objects of ten shapes. A shape is the only thing that a label tells: color, texture, size,
 rotation and place vary, objects overlap, and the background has a gradient, clutter and noise. With more than ten
 classes, an object of the others is one shape with a smaller one painted on it.
 """
@@ -257,14 +257,14 @@ def _spread_centers(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _contrasting_color(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """Draw a colour that stands off from the background by at least 0.45 in one channel."""
+    """Draw a color that stands off from the background by at least 0.45 in one channel."""
     colors = rng.uniform(0, 1, (20, 3))
     distance = np.abs(colors - background).max(axis=1)
     return colors[np.argmax(distance > 0.45)] if (distance > 0.45).any() else 1.0 - np.round(background)
 
 
 def _textured(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """Fill with the colour: plain, shaded, or faintly striped."""
+    """Fill with the color: plain, shaded, or faintly striped."""
     kind = rng.integers(3)
     if kind == 0:
         shade = np.zeros_like(u)

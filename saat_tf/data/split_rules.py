@@ -72,7 +72,7 @@ def query_faults(splits: Mapping[str, Rows]) -> Iterator[Fault]:
     """Find queries that stand in the database or the training set.
 
     Args:
-        splits: of "train", "database" and "test", which holds the queries, those that there are.
+        splits: of "train", "database" and "test", which contains the queries, those that there are.
     """
     for name, remedy in REMEDIES.items():
         if {"test", name} <= splits.keys():
@@ -115,7 +115,7 @@ def copy_fault(name: str, file: str, shared: int, queries: int, places: tuple[st
 
 
 def contents_of_candidates(queries: set[str], files: set[str], track: Track = silent) -> dict[str, Hashable]:
-    """Tell which files hold the same bytes as a query or as each other, where one of them may be a query's.
+    """Tell which files contain the same bytes as a query or as each other, where one of them may be a query's.
 
     Sizes are compared first, then hard links, and only what is left is read: of 100,000 photographs some thousands.
 

@@ -1,4 +1,4 @@
-"""Which images are queries, database and training set: drawn by a seed, or as the user's lists say."""
+"""Splits into queries, database and training set: drawn by a seed, or as the user's lists say."""
 
 import dataclasses
 import hashlib

@@ -1,6 +1,6 @@
 """Evaluation: scores, checks, result cards, pictures and the report."""
 
-from saat_tf.evaluation.attacked import PERCEPTIBILITY, AttackedQueries
+from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.card import DEFENSES, defenses_of, machine, peak_rss_mb, result_value, results, versions
 from saat_tf.evaluation.evaluate import (
     EncodedData,
@@ -21,7 +21,6 @@ from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, score_d
 
 __all__ = [
     "DEFENSES",
-    "PERCEPTIBILITY",
     "AttackScore",
     "AttackedQueries",
     "DefenseResult",

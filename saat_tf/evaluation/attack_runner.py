@@ -1,4 +1,4 @@
-"""How an evaluation runs an attack: compiled once, on a model made for inference, stopping early where asked to."""
+"""Attack as an evaluation runs it: compiled once, on a model made for inference, stopping early where asked to."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,11 @@ RunAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, np.ndar
 def attack_runner(
     attack: Attack, encoder: HashingModel, *, early_stop: bool = False, jit_compile: bool = False
 ) -> RunAttack:
-    """Make the function that crafts on a model as it is now, for batches of any size and any number of seeds.
+    """Make the function that attacks a model as it is now, for batches of any size and any number of seeds.
 
     Args:
         attack: the attack.
-        encoder: the model that the attack sees; what is crafted on is `encoder.for_inference()`.
+        encoder: the model that the attack sees; what is attacked is `encoder.for_inference()`.
         early_stop: whether `EarlyStop` runs an attack that can stop early. It is for images that `encoder` itself will
             encode, not for a transfer.
         jit_compile: whether XLA compiles the attack, for batches of the size of the first one. What it returns is the

@@ -1,4 +1,4 @@
-"""What an attack made of the queries, kept so that every metric can be recomputed without attacking again."""
+"""Stored attacks: codes of the perturbed queries, from which every metric is recomputed."""
 
 import dataclasses
 import zipfile
@@ -12,11 +12,8 @@ from saat_tf.data import Split
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import write_whole
-from saat_tf.metrics import Perceptibility
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
-
-PERCEPTIBILITY = Perceptibility._fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +100,7 @@ def attack_queries(
     seeds: Sequence[int] = (0,),
     batch_size: int = 128,
     keep_images: int = 0,
-    crafted_on: HashingModel | None = None,
+    surrogate_model: HashingModel | None = None,
     surrogate: str | None = None,
     early_stop: bool = False,
     jit_compile: bool = False,
@@ -120,9 +117,9 @@ def attack_queries(
         seeds: one for each restart.
         batch_size: queries at a time.
         keep_images: how many adversarial images to keep.
-        crafted_on: the surrogate that the attack sees; `encoder` itself by default.
+        surrogate_model: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
-        early_stop: see `attack_runner`; an attack crafted on a surrogate takes all its steps whatever is said here.
+        early_stop: see `attack_runner`; an attack on a surrogate takes all its steps whatever is said here.
         jit_compile: see `attack_runner`.
         track: shows progress.
 
@@ -130,11 +127,11 @@ def attack_queries(
         ValueError: the attack left its threat model, or there is no seed.
     """
     if not len(seeds):
-        raise ValueError("`seeds` must hold at least one seed. Received none.")
+        raise ValueError("`seeds` must contain at least one seed. Received none.")
     run_attack = attack_runner(
         attack,
-        crafted_on or encoder,
-        early_stop=early_stop and crafted_on in (None, encoder),
+        surrogate_model or encoder,
+        early_stop=early_stop and surrogate_model in (None, encoder),
         jit_compile=jit_compile,
     )
     parts = [

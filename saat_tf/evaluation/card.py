@@ -1,4 +1,4 @@
-"""The result card of a run: what was done, with what, and what came out, as numbers."""
+"""The result card of a run: settings, versions and scores, as numbers."""
 
 import importlib.metadata
 import os
@@ -26,7 +26,7 @@ def results(report: RetrievalReport, *, defense: str, top_k: int) -> list[dict]:
 
     Args:
         report: what `evaluate` found.
-        defense: "none" or the name of the defence.
+        defense: "none" or the name of the defense.
         top_k: k of MAP@k.
 
     Returns:
@@ -53,7 +53,7 @@ def result_row(
 
     Args:
         score: AP@k of each query.
-        defense: "none" or the name of the defence.
+        defense: "none" or the name of the defense.
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.

@@ -65,7 +65,7 @@ def attacked_predictions(
     """Classify the images of a split, and what an attack up the cross-entropy makes of them.
 
     The random start depends on `seed`, restart and batch, so a figure is repeated exactly with the same `batch_size`.
-    Images are crafted and classified on `classifier.for_inference()`.
+    Images are perturbed and classified by `classifier.for_inference()`.
 
     Args:
         classifier: the model; nothing of it changes.
@@ -97,9 +97,9 @@ def attacked_predictions(
     for number, (images, labels, _) in enumerate(track(batches, -(-len(split) // batch_size), "Attacking")):
         found = []
         for restart in range(restarts):
-            crafted = attack((images, labels), tf.constant([seed, number * restarts + restart]))
-            pgd.threat_model.verify(crafted.numpy(), images.numpy())
-            found.append(predict(crafted).numpy())
+            perturbed = attack((images, labels), tf.constant([seed, number * restarts + restart]))
+            pgd.threat_model.verify(perturbed.numpy(), images.numpy())
+            found.append(predict(perturbed).numpy())
         classes.append(labels.numpy())
         clean.append(predict(images).numpy())
         attacked.append(np.stack(found))

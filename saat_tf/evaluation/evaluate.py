@@ -31,7 +31,7 @@ class EncodedData:
 
 @dataclasses.dataclass(frozen=True)
 class AttackedSplit:
-    """What one run of an attack over a split made.
+    """Result of one run of an attack over a split.
 
     Args:
         codes: uint8 (N, K / 8), packed, of the adversarial images as returned.
@@ -48,7 +48,7 @@ class AttackedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalReport:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Args:
         clean_map: MAP of the queries as they are.
@@ -164,7 +164,7 @@ def knowledge(encoded: EncodedData, data: RetrievalData) -> Knowledge:
 
 
 def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
-    """Return a bank that holds packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
+    """Return a bank that contains packed codes uint8 (N, K / 8) and their 0/1 labels (N, C)."""
     bank = CodeBank.from_labels(labels, 8 * packed_codes.shape[1])
     for first in range(0, len(packed_codes), BANK_BLOCK):
         codes = unpack_codes(packed_codes[first : first + BANK_BLOCK])
@@ -194,7 +194,7 @@ def attack_split(
         batch_size: images at a time.
         seed: seed of the attack.
         keep_images: how many adversarial images to return.
-        run_attack: what runs the attack, `attack_runner(attack, encoder)` by default; another crafts on a surrogate.
+        run_attack: what runs the attack, `attack_runner(attack, encoder)` by default; another attacks a surrogate.
         track: shows progress.
 
     Raises:

@@ -39,7 +39,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class AttackScore:
-    """What one stored attack does.
+    """Scores of one stored attack.
 
     Args:
         attacked: the attack.
@@ -54,7 +54,7 @@ class AttackScore:
 
 @dataclasses.dataclass(frozen=True)
 class DefenseScores:
-    """What all stored attacks do to one model.
+    """Scores of one model under all stored attacks.
 
     Args:
         clean: of the queries as they are.

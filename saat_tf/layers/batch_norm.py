@@ -18,7 +18,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     and their slopes in another; Keras makes three of each.
 
     Args:
-        **kwargs: those of `keras.layers.BatchNormalization`; it takes channels last, a scale and a centre, no renorm.
+        **kwargs: those of `keras.layers.BatchNormalization`; it takes channels last, a scale and a center, no renorm.
 
     Returns:
         float (B, H, W, C), of the type of the input.
@@ -34,7 +34,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
-        """Normalise `inputs` (B, H, W, C), and in training take them into the moving statistics."""
+        """Normalize `inputs` (B, H, W, C), and in training take them into the moving statistics."""
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         images = tf.cast(inputs, tf.float32)
@@ -45,7 +45,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(y, self.compute_dtype)
 
     def _alone(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the normalised images, and mean and biased variance (C,) of these alone."""
+        """Return the normalized images, and mean and biased variance (C,) of these alone."""
         y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
             x=images, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon, is_training=True
         )

@@ -1,4 +1,4 @@
-"""Normalisation of pixels, inside the model."""
+"""Normalization of pixels, inside the model."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ class PixelNormalization(keras.layers.Layer):
         self.channel_order = channel_order
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        """Normalise `images` (B, H, W, 3)."""
+        """Normalize `images` (B, H, W, 3)."""
         normalized = (images - tf.constant(self.mean, images.dtype)) / tf.constant(self.std, images.dtype)
         return tf.reverse(normalized, axis=[-1]) if self.channel_order == "bgr" else normalized
 

@@ -31,7 +31,7 @@ def quantization_loss(relaxed_codes: tf.Tensor) -> tf.Tensor:
         Scalar in [0, 1].
 
     References:
-        arXiv 2310.14637, the quantisation term of the training objective.
+        arXiv 2310.14637, the quantization term of the training objective.
     """
     return tf.reduce_mean(tf.square(relaxed_codes - tf.stop_gradient(sign(relaxed_codes))))
 

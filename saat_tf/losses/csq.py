@@ -1,4 +1,4 @@
-"""Central similarity quantization: every class has a centre far from all others, every image is drawn to its own."""
+"""Central similarity quantization: every class has a center far from all others, every image is drawn to its own."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ MIN_PROBABILITY = 1e-6
 
 
 def class_centers(num_classes: int, code_length: int, seed: int) -> np.ndarray:
-    """Choose a centre code for each class.
+    """Choose a center code for each class.
 
     Rows of the Hadamard matrix H and then of -H are K/2 or more bits apart; they exist where K is a power of two and
-    C <= 2K. Otherwise the centres are random codes.
+    C <= 2K. Otherwise the centers are random codes.
 
     Args:
         num_classes: C.
@@ -38,8 +38,8 @@ def class_centers(num_classes: int, code_length: int, seed: int) -> np.ndarray:
     return np.concatenate([hadamard, -hadamard])[:num_classes]
 
 
-def center_codes(labels: tf.Tensor, class_centers: tf.Tensor, tie_code: tf.Tensor) -> tf.Tensor:
-    """Return the bitwise majority of the centres of each row's labels; tied bits are those of `tie_code`.
+def assigned_centers(labels: tf.Tensor, class_centers: tf.Tensor, tie_code: tf.Tensor) -> tf.Tensor:
+    """Return the bitwise majority of the centers of each row's labels; tied bits are those of `tie_code`.
 
     Args:
         labels: float (B, C) of 0/1. A row without labels is all ties.
@@ -50,21 +50,22 @@ def center_codes(labels: tf.Tensor, class_centers: tf.Tensor, tie_code: tf.Tenso
         float (B, K), every entry -1 or +1.
 
     Example:
-        >>> center_codes(tf.constant([[1.0, 1.0]]), tf.constant([[1.0, 1], [1, -1]]), tf.constant([1.0, -1])).numpy()
+        >>> centers = tf.constant([[1.0, 1.0], [1.0, -1.0]])
+        >>> assigned_centers(tf.constant([[1.0, 1.0]]), centers, tf.constant([1.0, -1.0])).numpy()
         array([[ 1., -1.]], dtype=float32)
     """
     votes = tf.matmul(labels, class_centers)  # (B, C) @ (C, K) -> (B, K)
     return tf.where(votes == 0, tie_code, tf.sign(votes))
 
 
-def csq_loss(relaxed_codes: tf.Tensor, center_codes: tf.Tensor, quantization: float) -> tf.Tensor:
+def csq_loss(relaxed_codes: tf.Tensor, assigned_centers: tf.Tensor, quantization: float) -> tf.Tensor:
     """Compute mean_ik -log((1 + h_ik c_ik) / 2) + quantization * mean_ik (|h_ik| - 1)^2.
 
-    The first term is the binary cross-entropy between bits of probability (1 + h) / 2 and the bits of the centre.
+    The first term is the binary cross-entropy between bits of probability (1 + h) / 2 and the bits of the center.
 
     Args:
         relaxed_codes: h, float (B, K) in [-1, 1].
-        center_codes: c, float (B, K) of -1/+1.
+        assigned_centers: c, float (B, K) of -1/+1.
         quantization: weight of the second term, at least 0.
 
     Returns:
@@ -74,20 +75,20 @@ def csq_loss(relaxed_codes: tf.Tensor, center_codes: tf.Tensor, quantization: fl
         >>> float(csq_loss(tf.ones((1, 8)), tf.ones((1, 8)), quantization=0.05))
         0.0
     """
-    probability = tf.maximum((1.0 + relaxed_codes * center_codes) / 2.0, MIN_PROBABILITY)
+    probability = tf.maximum((1.0 + relaxed_codes * assigned_centers) / 2.0, MIN_PROBABILITY)
     central = -tf.reduce_mean(tf.math.log(probability))
     return central + quantization * tf.reduce_mean(tf.square(tf.abs(relaxed_codes) - 1.0))
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class CSQ(HashingLoss):
-    """`csq_loss` towards the majority of the centres of each image's labels.
+    """`csq_loss` towards the majority of the centers of each image's labels.
 
     Args:
         num_classes: C.
         code_length: K.
-        quantization: weight of the quantisation term; 0.05 in the SAAT authors' comparison.
-        seed: seed of the code that breaks ties, and of the centres where no Hadamard matrix serves.
+        quantization: weight of the quantization term; 0.05 in the SAAT authors' comparison.
+        seed: seed of the code that breaks ties, and of the centers where no Hadamard matrix serves.
 
     References:
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval", CVPR 2020.
@@ -106,7 +107,7 @@ class CSQ(HashingLoss):
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""
-        targets = center_codes(labels, self.class_centers, self.tie_code)
+        targets = assigned_centers(labels, self.class_centers, self.tie_code)
         return csq_loss(relaxed_codes, targets, self.quantization)
 
     def get_config(self) -> dict:

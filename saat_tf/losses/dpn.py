@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.layers import CodeBank
-from saat_tf.losses.csq import center_codes
+from saat_tf.losses.csq import assigned_centers
 from saat_tf.losses.hashing_loss import HashingLoss
 
 
@@ -75,7 +75,7 @@ class DPN(HashingLoss):
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""
-        return dpn_loss(relaxed_codes, center_codes(labels, self.class_codes, self.tie_code), self.margin)
+        return dpn_loss(relaxed_codes, assigned_centers(labels, self.class_codes, self.tie_code), self.margin)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

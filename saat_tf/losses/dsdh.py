@@ -84,7 +84,7 @@ def _visit_bits(pull: tf.Tensor, coupling: tf.Tensor, codes: tf.Tensor) -> tf.Te
 class DSDH(HashingLoss):
     """`dpsh_loss` between a batch and the whole bank, with b that fits the labels by a linear map W as well.
 
-    The paper minimises
+    The paper minimizes
 
         sum_ij log(1 + e^t_ij) - s_ij t_ij + eta sum_i |b_i - u_i|^2 + mu sum_i |y_i - W^T b_i|^2 + nu |W|^2
 

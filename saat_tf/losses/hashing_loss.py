@@ -1,4 +1,4 @@
-"""What a hashing loss is."""
+"""Base class of the hashing losses."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ class HashingLoss(keras.layers.Layer):
     """A loss that teaches relaxed codes which items belong together.
 
     It is a layer, so that what a loss learns or counts is trained, saved and restored with the training model that
-    holds it. It is no part of the encoder. A subclass implements `call` and `get_config`, and registers itself with
+    contains it. It is no part of the encoder. A subclass implements `call` and `get_config`, and registers itself with
     Keras. Call it as `loss(relaxed_codes, labels, code_bank=bank)`.
     """
 
@@ -23,7 +23,7 @@ class HashingLoss(keras.layers.Layer):
         return 1.0
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
-        """Return the scalar loss; nothing that the loss holds changes.
+        """Return the scalar loss; nothing that the loss contains changes.
 
         Args:
             relaxed_codes: tanh(alpha z) with the alpha of `alpha()`, float (B, K) in [-1, 1].

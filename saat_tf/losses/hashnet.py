@@ -1,4 +1,4 @@
-"""HashNet: a balanced pairwise likelihood under a tanh that grows sharper as training goes on."""
+"""HashNet: a balanced pairwise likelihood under a tanh that grows sharper during training."""
 
 import keras
 import tensorflow as tf

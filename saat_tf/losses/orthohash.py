@@ -56,7 +56,7 @@ def orthohash_loss(codes: tf.Tensor, labels: tf.Tensor, codebook: tf.Tensor, mar
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class OrthoHash(HashingLoss):
-    """`orthohash_loss` of batch-normalised relaxed codes with a fixed random code for each class.
+    """`orthohash_loss` of batch-normalized relaxed codes with a fixed random code for each class.
 
     v = gamma (h - mean) / sqrt(variance + 1e-5) + beta, mean and variance of each bit in the batch; gamma and beta
     are trained beside the encoder.
@@ -73,7 +73,7 @@ class OrthoHash(HashingLoss):
         NeurIPS 2021.
 
     Differs from the authors' code: as in the SAAT authors' comparison, batch norm follows a tanh and belongs to the
-    loss; the hash code is the sign of the logits, where OrthoHash takes the sign of the normalised ones. An image
+    loss; the hash code is the sign of the logits, where OrthoHash takes the sign of the normalized ones. An image
     without labels adds nothing, where theirs divides by zero.
     """
 

@@ -1,4 +1,4 @@
-"""What the pairwise losses share."""
+"""Shared functions of the pairwise losses."""
 
 import tensorflow as tf
 

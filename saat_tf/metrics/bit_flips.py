@@ -1,4 +1,4 @@
-"""How many bits change: the flips of an attack, or the way to given codes such as the mainstay codes."""
+"""Bits that change: the flips of an attack, or the way to given codes such as the mainstay codes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How far a mean over queries can be trusted."""
+"""Bootstrap interval of a mean over queries."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Compute a percentile bootstrap interval of the mean of `values` over queries.
 
-    Queries are drawn with replacement, and the interval holds the middle `level` of the means. It speaks of other
+    Queries are drawn with replacement, and the interval is the middle `level` of the means. It speaks of other
     queries like these, not of another training run. For a difference between two attacks or models on the same queries
     pass the differences: they are paired.
 

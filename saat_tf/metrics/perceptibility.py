@@ -1,4 +1,4 @@
-"""How visible an attack is: norms of the perturbation of each image, and its structural similarity."""
+"""Perceptibility of an attack: norms of the perturbation of each image, and its structural similarity."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ BLOCK_IMAGES = 64
 
 
 class Perceptibility(NamedTuple):
-    """What `perceptibility` measured, one value an image.
+    """Result of `perceptibility`, one value an image.
 
     Args:
         linf: float64 (B,), the largest |x' - x| over pixels and channels, in [0, 1].

@@ -1,4 +1,4 @@
-"""How good a ranking by Hamming distance is: average precision, its mean, and what chance would give."""
+"""Quality of a ranking by Hamming distance: average precision, its mean, and chance."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def relevance(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarr
         bool (Q, N).
 
     Raises:
-        ValueError: the two differ in width or hold a value other than 0 and 1.
+        ValueError: the two differ in width or contain a value other than 0 and 1.
 
     Example:
         >>> relevance([[1, 0]], [[1, 1], [0, 1]]).tolist()
@@ -131,7 +131,7 @@ def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:
     """Compute the relevance prior: the share of relevant items, averaged over queries.
 
     It is about the MAP of a ranking that knows nothing. A model under attack that scores below it is not partly
-    robust; it is worse than blind.
+    robust; it is worse than a random order.
 
     Args:
         query_labels: (Q, C) of 0/1.

@@ -1,4 +1,4 @@
-"""What the queries find: distances, relevance and groups of equal distance, a few queries at a time on all cores."""
+"""Exhaustive search: distances, relevance and groups of equal distance, a few queries at a time on all cores."""
 
 import concurrent.futures
 import os
@@ -95,7 +95,7 @@ class Search:
 def each_block(function: Callable[[slice], np.ndarray], num_queries: int, num_items: int) -> np.ndarray:
     """Put together what `function` returns for slices of the queries, one after the other, by a thread for each core.
 
-    A slice holds `BLOCK_QUERIES` queries, fewer where there are so many items that they would take too much memory.
+    A slice contains `BLOCK_QUERIES` queries, fewer where there are so many items that they would take too much memory.
     """
     step = max(1, min(BLOCK_QUERIES, BLOCK_PAIRS // max(num_items, 1)))
     blocks = [slice(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
@@ -107,7 +107,7 @@ def pack_labels(query_labels: np.ndarray, database_labels: np.ndarray) -> tuple[
     """Turn label rows into words of bits, one plane a word: (Q, C) and (N, C) of 0/1 -> uint64 (ceil(C / 64), Q or N).
 
     Raises:
-        ValueError: the two differ in width, or hold a value other than 0 and 1.
+        ValueError: the two differ in width, or contain a value other than 0 and 1.
     """
     queries, database = check_labels(query_labels, "query_labels"), check_labels(database_labels, "database_labels")
     if queries.shape[1] != database.shape[1]:

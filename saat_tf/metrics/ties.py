@@ -1,7 +1,7 @@
 """Average precision when items tie: its expectation over all orders of the tied items, and its bounds.
 
 A ranking by distance fixes the order of the groups of items at one distance, not the order inside a group. With N0
-items and P0 relevant ones before a group, its first m ranks holding x relevant items add to the sum over hits of
+items and P0 relevant ones before a group, its first m ranks containing x relevant items add to the sum over hits of
 (relevant items so far) / rank
 
     expected      x/m sum_{t=1..m} (P0 + 1 + (t-1)(x-1)/(m-1)) / (N0 + t)     every order as likely as any other

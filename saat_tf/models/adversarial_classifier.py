@@ -3,12 +3,12 @@
 import keras
 import tensorflow as tf
 
+from saat_tf.models.adversarial_step import AdversarialStep
 from saat_tf.models.classifier import Classifier
-from saat_tf.models.crafting import Crafting
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class AdversarialClassifier(Crafting):
+class AdversarialClassifier(AdversarialStep):
     """Train a classifier on adversarial images: min_w max_{|x' - x| <= epsilon} -log p_y(x'; w).
 
     For each batch (x, y, index):
@@ -22,10 +22,10 @@ class AdversarialClassifier(Crafting):
 
     Args:
         encoder: the classifier to train.
-        inner: how images are crafted: one of `saat_tf.models.inner`.
+        inner: the inner attack: one of `saat_tf.models.inner`.
         ramp_steps: steps until perturbations have their whole size; 0 for the whole size from the first step. A network
             that was not trained against attacks can end in a constant answer where they have their whole size at once.
-        **options: those of `Crafting`: epsilon, inner_training and seed.
+        **options: those of `AdversarialStep`: epsilon, inner_training and seed.
 
     Raises:
         ValueError: `ramp_steps` is negative.

@@ -1,4 +1,4 @@
-"""What the adversarially trained models of codes share: both codes of an image, and refinements of the outer step."""
+"""Base of the adversarially trained models of codes: both codes of an image, refinements of the outer step."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss, consistency_loss
+from saat_tf.models.adversarial_step import AdversarialStep, assign, values_of
 from saat_tf.models.code_training import CodeTraining
-from saat_tf.models.crafting import Crafting, assign, values_of
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.inner import InnerAttack, Steps
 from saat_tf.models.refinements import Refinements
@@ -19,8 +19,8 @@ from saat_tf.replicas import refuse_several
 NONE = Refinements()
 
 
-class AdversarialTraining(Crafting, CodeTraining):
-    """Base of `SAAT`, `CgAT` and `ATRDH`, whose `train_step` crafts adversarial images and learns from them.
+class AdversarialTraining(AdversarialStep, CodeTraining):
+    """Base of `SAAT`, `CgAT` and `ATRDH`, whose `train_step` makes adversarial images and learns from them.
 
     Args:
         encoder: the model to train.
@@ -30,7 +30,7 @@ class AdversarialTraining(Crafting, CodeTraining):
         num_steps: steps of the inner PGD.
         inner: inner attack instead of PGD by `step_size` and `num_steps`: one of `saat_tf.models.inner`.
         refinements: what the step does beyond the paper; nothing by default.
-        **options: those of `Crafting`: epsilon, inner_training, which the authors have at "training", and seed.
+        **options: those of `AdversarialStep`: epsilon, inner_training, which the authors have at "training", and seed.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -72,7 +72,7 @@ class AdversarialTraining(Crafting, CodeTraining):
         return relaxed_codes, adversarial_codes
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Return what the defence asks of h', float (B, K), before its weight: a scalar."""
+        """Return what the defense asks of h', float (B, K), before its weight: a scalar."""
         raise NotImplementedError(f"{type(self).__name__} must implement `adversarial_loss`.")
 
     def refinement_losses(

@@ -1,4 +1,4 @@
-"""CgAT: centre-guided adversarial training."""
+"""CgAT: center-guided adversarial training."""
 
 import keras
 import tensorflow as tf
@@ -12,10 +12,10 @@ from saat_tf.models.saat import SAAT
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class CgAT(SAAT):
-    """Train a hashing model to keep adversarial images near the centre codes of their labels.
+    """Train a hashing model to keep adversarial images near the center codes of their labels.
 
-    The step of `SAAT`, with the centre code b_c of `saat_tf.label_codes.center_codes` in the place of the mainstay code
-    and no quantisation term:
+    The step of `SAAT`, with the center code b_c of `saat_tf.label_codes.center_codes` in the place of the mainstay code
+    and no quantization term:
 
         L = L_hash(h(x), y) - lambda mean(h(x') b_c)
 
@@ -59,6 +59,6 @@ class CgAT(SAAT):
         super().__init__(encoder, code_bank, hashing_loss, quantization_weight=quantization_weight, **options)
 
     def target_codes(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return the centre codes of label rows (B, C) of 0/1: float32 (B, K) of -1/+1."""
+        """Return the center codes of label rows (B, C) of 0/1: float32 (B, K) of -1/+1."""
         bank = self.code_bank
         return center_codes(labels, tf.convert_to_tensor(bank.label_sets), bank.code_sums(), bank.counts())

@@ -14,7 +14,7 @@ from saat_tf.models.image_model import ImageModel
 class HashingModel(ImageModel):
     """A deep hashing model: h(x; alpha) = tanh(alpha z(x)), hash code sign(z(x)).
 
-    Pixel normalisation is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
+    Pixel normalization is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
     is trained is the matter of `HashingTraining` and `SAAT`, which hold one.
 
     Args:
@@ -22,7 +22,7 @@ class HashingModel(ImageModel):
         code_length: K, the number of bits.
         image_size: side of the square input in pixels.
         precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
-            weights of 32. Pixels, their normalisation, features and all behind them are float32.
+            weights of 32. Pixels, their normalization, features and all behind them are float32.
 
     Returns:
         Called on images float32 (B, S, S, 3): relaxed codes, float32 (B, K) in [-1, 1].

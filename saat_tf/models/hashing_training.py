@@ -18,7 +18,7 @@ class HashingTraining(CodeTraining):
     Args:
         encoder: the model to train.
         code_bank: codes and labels of the training set.
-        hashing_loss: the loss to minimise.
+        hashing_loss: the loss to minimize.
 
     Example:
         >>> import numpy as np

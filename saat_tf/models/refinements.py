@@ -1,4 +1,4 @@
-"""What adversarial training may do beyond the published step."""
+"""Refinements of adversarial training beyond the published step."""
 
 import dataclasses
 import math

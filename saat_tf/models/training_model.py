@@ -1,4 +1,4 @@
-"""What the training models share: the encoder, an optimizer's step, their metrics and how they are saved."""
+"""Base of the training models: the encoder, an optimizer's step, their metrics and how they are saved."""
 
 import keras
 import tensorflow as tf
@@ -71,7 +71,7 @@ class TrainingModel(StepModel):
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """What trains the model: the optimizer of `compile`, and others that a subclass has."""
+        """Optimizers of the model: the optimizer of `compile`, and others that a subclass has."""
         return [self.optimizer]
 
     def training_state(self) -> list[keras.Variable]:

@@ -24,7 +24,7 @@ class DataOf:
 
 
 def row(clean, worst, ideal=0.1, options=None):
-    attacks = dict.fromkeys(refinements.ATTACKS, worst + 0.01)
+    attacks = dict.fromkeys(refinements.EVALUATION_ATTACKS, worst + 0.01)
     return {"options": options or {}, "clean": clean, "ideal": ideal, "worst": worst, **attacks}
 
 

@@ -11,7 +11,7 @@ from benchmarks.tables.cells import SCALES, Cell
 from benchmarks.tables.run_cell import make_card, read_card, setting_of
 from saat_tf.data import CLASS_NAMES, RetrievalData, array_split, draw_scenes
 from trainers import evaluate
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 
 SCALE, CELL = SCALES["small"], Cell(defense="none", bits=16)
 TRAIN, QUERIES = draw_scenes(48, image_size=16, seed=0), draw_scenes(10, image_size=16, seed=1)

@@ -89,7 +89,7 @@ def test_the_undefended_model_meets_all_attacks_and_other_code_lengths_meet_one(
     assert attacks_of(Cell(defense="saat", bits=16), SMALL) == {"mainstay": 100}
 
 
-def test_all_defences_have_one_budget(tmp_path):
+def test_all_defenses_have_one_budget(tmp_path):
     budgets = {
         (recipe.epochs, recipe.batch_size, recipe.image_size, recipe.num_steps)
         for cell in all_cells()

@@ -8,7 +8,7 @@ import pytest
 
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 
 BITS, SIZE = 16, 24
 RECIPE = ScenesRecipe(

@@ -17,7 +17,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="gradio is not installed")
 
 from export.demo.__main__ import DemoOptions, is_loopback, launch, load_app, main
-from export.demo.app import ATTACKS, build_app
+from export.demo.app import ATTACK_CHOICES, build_app
 from export.demo.parts import label_names, results
 from export.demo.searches import Attacked, Engine, Found, Search, Subject, is_targeted, read_upload, target_of
 from saat_tf.attacks import Knowledge, build_attack
@@ -26,8 +26,8 @@ from saat_tf.data.scenes import scenes_data
 from saat_tf.layers import CodeBank
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card
-from trainers.scenes import ScenesRecipe
 
 BITS, TRAIN, QUERIES = 16, 40, 14
 
@@ -91,7 +91,7 @@ def test_an_attack_keeps_to_its_ball_and_moves_the_code(engine):
 
 def test_every_attack_of_the_page_exists_and_is_targeted_where_it_is_said_to_be():
     bank = CodeBank.from_labels(np.eye(4), code_length=BITS)
-    for name in ATTACKS.values():
+    for name in ATTACK_CHOICES.values():
         assert build_attack(name, ThreatModel(0.1), Knowledge(bank, bank)).targeted == is_targeted(name)
 
 
@@ -326,7 +326,7 @@ def test_a_query_is_chosen_and_attacked(open_page, width):
     assert [h for h in headings if "flipped" in h] == [
         f"Its code: {n} of {BITS} bits flipped, in orange" for n in flipped
     ]
-    # Right and wrong are told by words and frames, not by colour alone.
+    # Right and wrong are told by words and frames, not by color alone.
     marks = page.evaluate(
         "[...document.querySelectorAll('#results .found figure')].map(f => [f.className, f.innerText.slice(2, 7)])"
     )

@@ -12,7 +12,7 @@ layout, is
     bias:    0.1 * RandomState(n).uniform(-1, 1, shape)
 
 computed in float64 and rounded to float32. Inputs are RandomState(seed).rand(2, S, S, 3) * 2 - 1, taken as already
-normalised.
+normalized.
 """
 
 import json
@@ -73,7 +73,7 @@ def main() -> None:
     oracle = {
         "network": "torchvision's AlexNet layout up to the second hidden dense layer, eval mode, weights by formula",
         "torch": torch.__version__,
-        "inputs": "normalised: numpy.random.RandomState(seed).rand(2, S, S, 3) as float32 * 2 - 1, NHWC",
+        "inputs": "normalized: numpy.random.RandomState(seed).rand(2, S, S, 3) as float32 * 2 - 1, NHWC",
         "features": "every 64th of the 4096 features of both images; mean and std are over all of them",
         "cases": cases,
     }

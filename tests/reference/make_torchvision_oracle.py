@@ -8,14 +8,14 @@ its own with the packages of the extra `convert-test`:
 Let u be 65,537 numbers of RandomState(crc32(name)).uniform(-1, 1), rounded to float32 and repeated until the tensor is
 full, in PyTorch's layout. In float32, the tensor of that name is
 
-    *.running_var                          0.01 + 0.005 u    so small that the epsilon of batch normalisation shows
+    *.running_var                          0.01 + 0.005 u    so small that the epsilon of batch normalization shows
     *.running_mean                         0.02 u
-    *.weight of one dimension              1 + 0.25 u        batch normalisation
+    *.weight of one dimension              1 + 0.25 u        batch normalization
     *.bias                                 0.1 u
     *.weight of more                       g sqrt(6 / fan_in) u
 
-with g = 0.1 for convolutions of networks with batch normalisation and 1 elsewhere. Inputs are
-RandomState(seed).rand(2, S, S, 3) * 2 - 1, taken as already normalised. Networks are in eval mode; the classifier is
+with g = 0.1 for convolutions of networks with batch normalization and 1 elsewhere. Inputs are
+RandomState(seed).rand(2, S, S, 3) * 2 - 1, taken as already normalized. Networks are in eval mode; the classifier is
 left out. For the numbers, not for the shapes, VGG's dense layers have 256 features in place of 4,096, so that the test
 need not make 120 million of them.
 """

@@ -1,4 +1,4 @@
-"""Centre and anchor codes, by loops over the items."""
+"""Center and anchor codes, by loops over the items."""
 
 import itertools
 from fractions import Fraction

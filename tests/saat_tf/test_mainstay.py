@@ -25,7 +25,7 @@ def cosine_weights(labels, bank_labels):
     return w, n
 
 
-def normalised(weights):
+def normalized(weights):
     total = weights.sum(axis=1, keepdims=True)
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
@@ -33,7 +33,7 @@ def normalised(weights):
 def direct_formula(labels, bank_labels, bank_codes):
     """The closed form item by item in float64; a score of rounding size is a tie and a tie is +1."""
     w, n = cosine_weights(np.float64(labels), np.float64(bank_labels))
-    scores = normalised(w) @ np.float64(bank_codes) - normalised(n) @ np.float64(bank_codes)
+    scores = normalized(w) @ np.float64(bank_codes) - normalized(n) @ np.float64(bank_codes)
     return np.where(scores >= -1e-12, 1.0, -1.0)
 
 
@@ -45,7 +45,7 @@ def objective(codes, labels, bank_labels, bank_codes):
     """psi (P, B) of each code for each label row, from distances counted bit by bit."""
     distances = (codes[:, None, :] != bank_codes[None, :, :]).sum(axis=2)  # (P, K), (N, K) -> (P, N)
     w, n = cosine_weights(labels, bank_labels)
-    return distances @ normalised(w).T - distances @ normalised(n).T
+    return distances @ normalized(w).T - distances @ normalized(n).T
 
 
 def multi_hot(rng, rows, density):

@@ -10,9 +10,9 @@ from saat_tf.strict_json import MAX_NESTING, parse_json, read_json, read_json_li
 from saat_tf.text_lists import DataError
 
 REFUSED = {
-    "NaN": ('{"a": NaN}', "it holds NaN, Infinity or a number beyond float64"),
-    "Infinity": ("[-Infinity]", "it holds NaN, Infinity or a number beyond float64"),
-    "beyond float64": ("1e999", "it holds NaN, Infinity or a number beyond float64"),
+    "NaN": ('{"a": NaN}', "it contains NaN, Infinity or a number beyond float64"),
+    "Infinity": ("[-Infinity]", "it contains NaN, Infinity or a number beyond float64"),
+    "beyond float64": ("1e999", "it contains NaN, Infinity or a number beyond float64"),
     "a key twice": ('{"a": 1, "b": {"id": 1, "id": 2}}', "an object has the key 'id' twice"),
     "thousands of digits": ("1" * 5000, "integer string conversion"),
     "one level too deep": ("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1), "nested in more than 100 levels"),

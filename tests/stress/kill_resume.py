@@ -54,7 +54,8 @@ def train(
     run_dir: Path, struck_at: tuple[str, int] | None, by: int, notes: Path, environment: dict, options: dict
 ) -> None:
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
-    import trainers.scenes
+    import trainers.recipes.scenes
+    import trainers.runs.run
     from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
@@ -83,9 +84,9 @@ def train(
             file.write(hashlib.sha256(state).hexdigest() + "\n")
 
     Checkpointing._save = noted_save
-    recipe = trainers.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
+    recipe = trainers.recipes.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
     with contextlib.redirect_stdout(io.StringIO()):
-        code = trainers.scenes.main(recipe, "scenes", lambda: trainers.scenes.load(recipe))
+        code = trainers.runs.run.main(recipe, "scenes", lambda: trainers.recipes.scenes.load(recipe))
     (notes / "calls").write_text(json.dumps(calls))
     raise SystemExit(code)
 
@@ -96,7 +97,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["trainers.scenes"])
+        self.context.set_forkserver_preload(["trainers.recipes.scenes", "trainers.runs.run"])
 
     def run(
         self, name: str, struck_at: tuple[str, int] | None = None, by: int = signal.SIGKILL, **options: object

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainers.coco import CocoRecipe
 from trainers.distributed.cluster import find_cluster
 from trainers.recipes.defense_options import read_command_line
+from trainers.recipes.published import CocoRecipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 MODULE = "python -m trainers.coco "

@@ -20,8 +20,8 @@ from saat_tf.threat_model import ThreatModel
 from trainers import sweep
 from trainers.callbacks import checkpointing
 from trainers.callbacks.model_selection import hold_out
-from trainers.scenes import ScenesRecipe, load
-from trainers.tuning.trial import Bench
+from trainers.recipes.scenes import ScenesRecipe, load
+from trainers.tuning.trial import TrialRunner
 from trainers.tuning.tuner import IP, PORT, TUNER_ID
 
 SWEEP = (
@@ -180,7 +180,7 @@ def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     ]
     assert "3 of 3 are over" in sweeps.said("chief") and shared["over"]
     late = sweeps.start("shared", "late", {**address, TUNER_ID: "tuner2"})
-    assert sweeps.end(late) == [0] and "is over" in sweeps.said("late")
+    assert sweeps.end(late) == [0] and "has ended" in sweeps.said("late")
 
 
 def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweeps, capsys):
@@ -195,9 +195,9 @@ def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweep
 
 def test_a_round_of_hyperband_goes_on_as_if_the_training_had_never_ended(sweeps, tmp_path):
     data, validation = hold_out(load(ScenesRecipe(**RECIPE)), 8)
-    bench = Bench(ScenesRecipe(**RECIPE, epochs=2), data, validation, 40.0, 2, tf.distribute.get_strategy())
+    runner = TrialRunner(ScenesRecipe(**RECIPE, epochs=2), data, validation, 40.0, 2, tf.distribute.get_strategy())
     start, values = sweeps.folder / "alone/undefended", {"learning_rate": 0.004, "num_steps": 2}
-    first = bench.trial(tmp_path / "0", values, start=start, epochs=1)
-    second = bench.trial(tmp_path / "1", values, start=tmp_path / "0", epochs=2)
+    first = runner.trial(tmp_path / "0", values, start=start, epochs=1)
+    second = runner.trial(tmp_path / "1", values, start=tmp_path / "0", epochs=2)
     assert (first["epochs"], second["epochs"], second["of_epochs"]) == (1, 2, 2)
     assert second["results"] == sweeps.card("alone", "1")["results"] != first["results"]

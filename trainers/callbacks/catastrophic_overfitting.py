@@ -19,7 +19,7 @@ MORE_FLIPPED, FLIPPED_SHARE = 2.0, 0.2
 
 
 class EpochRobustness(NamedTuple):
-    """What an epoch's attack on the watched images found.
+    """Result of an epoch's attack on the watched images.
 
     Args:
         robust: MAP of their adversarial images, or accuracy on them.
@@ -108,10 +108,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
     """Stop, or go back, where `collapsed` says so of what `TensorBoardLog` puts into the logs.
 
     Going back: every variable (weights, bank, optimizer, what the loss learnt) becomes what it was after the most
-    robust epoch, but the count of steps, so that learning rate and random starts go on; from there the inner attack
+    robust epoch, but the count of steps, so that learning rate and random starts continue; from there the inner attack
     takes twice as many passes (`saat_tf.models.inner.stronger`). The fourth time it stops.
 
-    What it saw lies in `folder`, so that a training that goes on there decides alike.
+    What it saw lies in `folder`, so that a training that resumes there decides alike.
 
     Args:
         action: "stop" or "rollback".
@@ -130,7 +130,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     @property
     def num_rollbacks(self) -> int:
-        """How often the training has gone back."""
+        """Number of rollbacks so far."""
         return sum(entry["rolled_back"] for entry in self.history)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -171,7 +171,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         if self.action == "stop" or self.num_rollbacks == MOST_ROLLBACKS:
             raise CatastrophicOverfittingError(
                 f"{what} Begin a new run with an --inner of more passes, more --num-steps, a smaller --step-255 or "
-                "--epsilon-255, or a lower --learning-rate. Or let this one go on, as it is by --on-collapse ignore, "
+                "--epsilon-255, or a lower --learning-rate. Or resume this one, as it is by --on-collapse ignore, "
                 "or from its most robust epoch with twice the passes: --resume --allow-changes "
                 "--on-collapse rollback"
             )

@@ -23,7 +23,7 @@ class NotFiniteError(Exception):
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Save a training, with all that decides how it goes on: after each epoch, after so many steps, every ten minutes.
+    """Save a training, with all that resuming needs: after each epoch, after so many steps, every ten minutes.
 
     What is saved is each variable of model, bank, hashing loss, optimizer, metrics and dropout, as it is in memory, and
     the position. Batches and random starts are functions of seed and position and need no saving.
@@ -102,7 +102,7 @@ class Checkpointing(keras.callbacks.Callback):
         if shapes != [array.shape for array in checkpoint.arrays]:
             raise ValueError(
                 f"{checkpoint.folder}: is of another model or optimizer: it has {len(checkpoint.arrays)} variables, "
-                f"{len(shapes)} are expected, or their shapes differ. Go on with the options that the run began with."
+                f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )
         self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
         self.run_folder.checkpoint = None  # as large as the model
@@ -156,7 +156,7 @@ class Checkpointing(keras.callbacks.Callback):
         rate = "--pretrain-learning-rate" if self.phase == "hashing" else "--learning-rate"
         return (
             f"{what} is NaN or infinite after {self.steps} steps of {self.phase}. The learning rate is too high, most "
-            f"often: lower {rate} and go on from the last checkpoint, which is from before, by --resume --allow-changes"
+            f"often: lower {rate} and resume from the last checkpoint, which is older, by --resume --allow-changes"
         )
 
     def __enter__(self) -> "Checkpointing":

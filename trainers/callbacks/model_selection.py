@@ -47,7 +47,7 @@ class RobustCheckpoint(keras.callbacks.Callback):
     """After each epoch attack the held-out queries; end with the encoder's weights of the epoch with the highest MAP.
 
     The MAP is `held_out_robust_map` in the logs. Where the optimizer averages the weights, the averages are scored and
-    kept. The best weights so far and their score lie in `folder`, so that a training that goes on there goes on with
+    kept. The best weights so far and their score lie in `folder`, so that a training that resumes there resumes with
     them.
 
     Args:

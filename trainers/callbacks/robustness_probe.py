@@ -23,7 +23,7 @@ SHOWN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What a probe found.
+    """Result of a probe.
 
     Args:
         clean_map: MAP of the images, ranked against the bank.
@@ -71,7 +71,7 @@ def side_by_side(images: tf.Tensor, attacked: tf.Tensor, threat_model: ThreatMod
 
 
 class RobustnessProbe:
-    """Attack fixed images with the codes that the bank holds, away from their mainstay codes.
+    """Attack fixed images with the codes that the bank contains, away from their mainstay codes.
 
     Nothing of the model changes, and nothing is drawn but from `seed`.
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training."""
+"""Log of a training for TensorBoard."""
 
 from pathlib import Path
 

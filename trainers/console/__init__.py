@@ -1,1 +1,1 @@
-"""What the programs print."""
+"""Console output of the programs."""

@@ -1,4 +1,4 @@
-"""What a trainer shows while it runs: progress with the time left, and a last table."""
+"""Console output of a trainer: progress with the time left, and a last table."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ from saat_tf.evaluation import DEFENSES, defenses_of, result_value
 CONSOLE = rich.console.Console()
 # Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
 LOOK_EVERY = 10
-ATTACKS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
+ATTACK_COLUMNS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 
 def say(text: str) -> None:
@@ -110,14 +110,14 @@ def result_table(card: dict) -> rich.table.Table:
     table = rich.table.Table(
         title=f"MAP@{card['results'][0]['top_k']} on {card['dataset']}, {card['code_length']} bits, "
         f"attack of {epsilon} (chance {card['chance_map']:.3f})",
-        caption="ideal attack: the codes that the attack aims for, a bound. A score below chance is worse than blind.",
+        caption="ideal attack: the codes that the attack aims for, a bound. Below chance is worse than a random order.",
     )
     table.add_column("model")
-    for attack in ATTACKS.values():
+    for attack in ATTACK_COLUMNS.values():
         table.add_column(attack, justify="right")
     table.add_column("chance", justify="right")
     for defense in defenses_of(card):
-        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACKS]
+        values = [result_value(card, defense=defense, attack=attack) for attack in ATTACK_COLUMNS]
         table.add_row(DEFENSES[defense], *(f"{value:.3f}" for value in values), f"{card['chance_map']:.3f}")
     return table
 

@@ -1,4 +1,4 @@
-"""Which processes train one run together, as TF_CONFIG or SLURM says."""
+"""Processes that train one run together, as TF_CONFIG or SLURM says."""
 
 import dataclasses
 import json

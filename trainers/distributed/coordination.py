@@ -1,4 +1,4 @@
-"""What the processes of a run over several machines tell each other while they train."""
+"""Coordination of the processes of a run over several machines."""
 
 import contextlib
 import os
@@ -77,7 +77,7 @@ class Workers:
         return [self._one_from_chief(np.asarray(array)) for array in arrays] if self.count > 1 else list(arrays)
 
     def _one_from_chief(self, array: np.ndarray) -> np.ndarray:
-        # Halves of 32 bits are whole numbers that float32 holds exactly, and floats every device can add.
+        # Halves of 32 bits are whole numbers that float32 represents exactly, and floats every device can add.
         padded = array.tobytes() + b"\0" * (array.nbytes % 2)
         halves = np.frombuffer(padded, np.uint16).astype(np.float32)
         added = self._added(halves if self.is_chief else np.zeros_like(halves))

@@ -15,7 +15,7 @@ LONGEST_LINE = 1 << 16
 
 
 class StrangerError(ValueError):
-    """What a peer sends is no message of a worker."""
+    """Message of a peer that is no worker."""
 
 
 class Connection:

@@ -1,18 +1,18 @@
-"""Which recipe and which loader belong to the data set that a card names."""
+"""Recipes and loaders by the name of the data set, and the data that a card names."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from saat_tf.data import DataError, RetrievalData
-from trainers import coco, corel5k, flickr25k, nus_wide, scenes
+from trainers.recipes import corel5k, published, scenes
 from trainers.recipes.recipe import FileRecipe, Recipe
 
 DATA_SETS: dict[str, tuple[type[Recipe], Callable[[Recipe], RetrievalData]]] = {
-    "coco": (coco.CocoRecipe, coco.load),
+    "coco": (published.CocoRecipe, published.COCO.load),
     "corel5k": (corel5k.Corel5kRecipe, corel5k.load),
-    "flickr25k": (flickr25k.Flickr25kRecipe, flickr25k.load),
-    "nus_wide": (nus_wide.NusWideRecipe, nus_wide.load),
+    "flickr25k": (published.Flickr25kRecipe, published.FLICKR25K.load),
+    "nus_wide": (published.NusWideRecipe, published.NUS_WIDE.load),
     "scenes": (scenes.ScenesRecipe, scenes.load),
 }
 
@@ -25,7 +25,7 @@ def load_data_of(card: dict, data_dir: Path | None = None) -> tuple[Recipe, Retr
         data_dir: where the images are now, if not where the run found them.
 
     Raises:
-        DataError: the card names an unknown data set or option, or the data is at fault.
+        DataError: the card names an unknown data set or option, or the data are wrong.
     """
     if card["dataset"] not in DATA_SETS:
         raise DataError(f"The card's data set must be one of {', '.join(DATA_SETS)}. Received: {card['dataset']!r}.")

@@ -1,4 +1,4 @@
-"""Options of the adversarial phase: which defence, what its training does beyond the paper, and named sets of both."""
+"""Options of the adversarial phase: which defense, what its training does beyond the paper, and named sets of both."""
 
 import argparse
 import dataclasses
@@ -39,14 +39,14 @@ RECIPES: Mapping[RecipeName, Mapping[str, object]] = {"paper": {}, "strong": STR
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DefenseOptions(InnerOptions):
-    """Options of the adversarial phase; those that no paper of a defence has are off by default."""
+    """Options of the adversarial phase; those that no paper of a defense has are off by default."""
 
     recipe: RecipeName = "paper"
     """Set of defaults for the adversarial phase: paper is the method as published, with this trainer's settings;
-    strong adds the refinements that measured best; fast crafts in fewer passes, for fewer epochs, with a larger lambda.
+    strong adds the refinements that measured best; fast perturbs in fewer passes, for fewer epochs, with larger lambda.
     Every option can still be given; add --help to see the values."""
     defense: DefenseName = "saat"
-    """Adversarial training after the hashing phase: saat (mainstay codes), cgat (centre codes), or atrdh (targeted
+    """Adversarial training after the hashing phase: saat (mainstay codes), cgat (center codes), or atrdh (targeted
     adversarial images, codes of a prototype network)."""
     adversarial_optimizer: Literal["sgd", "adam"] | None = None
     """Optimizer of adversarial training. Default: that of --optimizer."""
@@ -68,7 +68,7 @@ def named_recipe(kind: type[Options], name: RecipeName, **options: object) -> Op
     """Make a recipe of the trainer `kind` with the defaults of the set `name`, of which `options` replace some.
 
     Example:
-        >>> from trainers.scenes import ScenesRecipe
+        >>> from trainers.recipes.scenes import ScenesRecipe
         >>> recipe = named_recipe(ScenesRecipe, "strong", learning_rate=1e-3)
         >>> recipe.inner_training, recipe.learning_rate
         ('inference', 0.001)

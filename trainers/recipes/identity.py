@@ -1,4 +1,4 @@
-"""What must be the same when a run resumes: its options and its data."""
+"""Identity of a run: the options and data that must be the same when it resumes."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ def changed_options(before: Mapping, now: Mapping) -> Iterator[str]:
 
 
 def identity(data: RetrievalData) -> dict[str, str]:
-    """Return what tells that a checkpoint belongs to this data and this software."""
+    """Return the identity of data and software that a checkpoint belongs to."""
     digest = hashlib.sha256()
     for split in (data.train, data.database, data.test):
         digest.update(f"{split.labels.shape}".encode())

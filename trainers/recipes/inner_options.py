@@ -1,4 +1,4 @@
-"""How adversarial training crafts the images that it learns from."""
+"""Options of the inner attack of adversarial training."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class InnerOptions:
     """The option of the inner attack."""
 
     inner: InnerName = "pgd"
-    """How training crafts its adversarial images; evaluation is the same for all. A pass is one through the network and
+    """Inner attack of training; evaluation is the same for all. A pass is one through the network and
     back to the pixels; what a step does beside them costs about as much as three or four.
 
     pgd: --num-steps passes, with steps of --step-255, from a random point of the ball: the published one;
@@ -73,7 +73,7 @@ def passes_over_data(recipe: Options, until: int | None = None) -> int:
     """Return how often adversarial training goes over the data: for all of the recipe's epochs, or `until` one of them.
 
     Example:
-        >>> from trainers.scenes import ScenesRecipe
+        >>> from trainers.recipes.scenes import ScenesRecipe
         >>> [passes_over_data(ScenesRecipe(inner=inner, epochs=10)) for inner in ("pgd", "free")]
         [10, 3]
     """

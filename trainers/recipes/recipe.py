@@ -1,4 +1,4 @@
-"""What a run is made of; the command line is made from it."""
+"""Recipe dataclasses, from which the command line is made."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ class Recipe(DefenseOptions, RunOptions):
     dch: Cauchy likelihood, among the images of a batch.
 
     Towards a code or a place for each class:
-    csq: cross-entropy to Hadamard centres;
+    csq: cross-entropy to Hadamard centers;
     dpn: hinge to balanced random codes;
     orthohash: softmax of cosines to random codes, after batch norm;
     greedyhash: linear classifier on the signed code."""
@@ -41,7 +41,7 @@ class Recipe(DefenseOptions, RunOptions):
     adversarial_weight: float | None = None
     """Lambda, the weight of the adversarial term. Default: that of its authors, 1 for saat and cgat, 2 for atrdh."""
     quantization_weight: float | None = None
-    """Mu, the weight of the quantisation term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
+    """Mu, the weight of the quantization term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
     such term."""
     top_k: int = 5000
     """k of MAP@k."""

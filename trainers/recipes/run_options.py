@@ -14,9 +14,9 @@ class RunOptions(InnerOptions):
     run_dir: Path | None = None
     """Folder that the run makes and fills; it must not exist. Default: runs/<data set>-<bits>bits-<time>."""
     resume: bool = False
-    """Go on with the run in --run-dir where it was cut off, and begin it where there is none. Repeat its options."""
+    """Resume the run in --run-dir where it was interrupted, and begin it where there is none. Repeat its options."""
     allow_changes: bool = False
-    """Go on by --resume although options have changed."""
+    """Resume although options have changed."""
     devices: tuple[str, ...] = ()
     """Devices to train on, one replica on each, such as GPU:0 GPU:1, or CPU:0 CPU:1 for two halves of the CPU; they
     share each batch. Default: all GPUs, or the CPU where there is none."""
@@ -48,7 +48,7 @@ class RunOptions(InnerOptions):
     flip: bool = False
     """Mirror training images left to right at random."""
     epochs: int = 20
-    """Epochs of adversarial training, which come after those of hashing training where there are any."""
+    """Epochs of adversarial training, which start from those of hashing training where there are any."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """sgd is the authors' (with momentum in pre-training alone, weight decay, learning rate cut to a tenth at set
     points); adam has a learning rate that falls along a cosine to zero."""
@@ -68,7 +68,7 @@ class RunOptions(InnerOptions):
     num_steps: int = 7
     """Steps of the attack inside training."""
     inner_training: Literal["training", "inference"] = "training"
-    """Whether training crafts its adversarial images with dropout and batch statistics (the authors) or without."""
+    """Whether training makes its adversarial images with dropout and batch statistics (the authors) or without."""
     attack_steps: int = 100
     """Steps of the attack in evaluation, each of 1/255."""
     limit_train: int | None = None
@@ -80,7 +80,7 @@ class RunOptions(InnerOptions):
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do where, for two epochs, the watched images' robust MAP (accuracy, of a classifier) is below half of its
     best, or the attack flips twice the bits (predictions) of before, and their clean MAP is no lower (catastrophic
-    overfitting): stop with advice; rollback to the most robust epoch's weights and go on with twice the passes of
+    overfitting): stop with advice; rollback to the most robust epoch's weights, then twice the passes of
     --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo: four steps of half the radius; pgd: twice the --num-steps), three
     times at most; or ignore it."""
     profile: bool = False
@@ -94,7 +94,7 @@ class FileOptions:
     """Options of the trainers that read image files, however their labels are given."""
 
     crop_fraction: float = 0.875
-    """Share of the shorter side that the centre crop keeps: 0.875 is resize 256, crop 224."""
+    """Share of the shorter side that the center crop keeps: 0.875 is resize 256, crop 224."""
     cache: bool = False
     """Keep the training images in memory: decoded, or as files where they are cropped at random."""
     random_crop: bool = False

@@ -1,1 +1,1 @@
-"""What the folder of a run holds: its state while it trains, its card, its data."""
+"""Folder of a run: its state while it trains, its card, its data."""

@@ -82,7 +82,7 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         track: shows progress.
 
     Raises:
-        DataError: the images are missing or at fault, the run is too old to keep its lists, or its data are drawn and
+        DataError: the images are missing or damaged, the run is too old to keep its lists, or its data are drawn and
             `data_dir` does not apply.
     """
     config = card["config"]

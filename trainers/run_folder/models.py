@@ -37,7 +37,7 @@ def load_model_file(file: Path, kind: type[Kind]) -> Kind:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds code, or is no `kind`.
+        ValueError: it is damaged, contains code, or is no `kind`.
     """
     _check_file(file)
     try:

@@ -1,4 +1,4 @@
-"""What a run remembers so that it can go on after it was cut off: checkpoints, evaluations, logs and seconds."""
+"""State of a run, from which it resumes after an interruption: checkpoints, evaluations, logs and seconds."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from trainers.console.output import warn
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Position:
-    """How far the training is.
+    """Position in the training.
 
     Args:
         phase: which phase of the run, by its name.
@@ -53,7 +53,7 @@ class RunFolder:
         self.checkpoint, damaged = newest_checkpoint(self.checkpoints)
         for fault in damaged:
             instead = self.checkpoint.folder if self.checkpoint else "the beginning"
-            warn(f"{fault} The run goes on from {instead}.")
+            warn(f"{fault} The run resumes from {instead}.")
         if self.checkpoint is not None:
             self._check_identity(self.checkpoint)
             self.seconds = dict(self.checkpoint.facts["seconds"])
@@ -62,12 +62,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.run_dir / "checkpoints"
 
     @property
     def position(self) -> Position | None:
-        """Where the run goes on; None where that is the beginning."""
+        """Position from which the run resumes; None where that is the beginning."""
         return Position(**self.checkpoint.facts["position"]) if self.checkpoint else None
 
     def save(self, position: Position, arrays: list[np.ndarray]) -> None:
@@ -86,7 +86,7 @@ class RunFolder:
         save_checkpoint(self.checkpoints, self.number, arrays, facts)
 
     def timed(self, phase: str) -> "Clock":
-        """Return a context that counts its seconds to a phase, also while it goes on."""
+        """Return a context that counts its seconds to a phase, also while it runs."""
         return Clock(self.seconds, phase)
 
     def save_report(self, phase: str, report: RetrievalReport) -> None:

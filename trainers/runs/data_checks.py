@@ -1,4 +1,4 @@
-"""What is wrong with a data set, said or refused before anything is trained on it."""
+"""Checks of a data set before anything is trained on it."""
 
 import os
 

@@ -34,7 +34,7 @@ def load_evaluated(run_dir: Path, defense: str, data: RetrievalData) -> Evaluate
 
     Raises:
         FileNotFoundError: the run has no such model.
-        ValueError: its file is damaged or holds no hashing model.
+        ValueError: its file is damaged or contains no hashing model.
     """
     encoder = load_encoder_file(run_dir / model_file(defense))
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)

@@ -1,4 +1,4 @@
-"""Where a run begins or goes on, and what must be the same when it goes on: its options and its data."""
+"""Start or resumption of a run, and the checks that its options and data are those of before."""
 
 import itertools
 import time
@@ -14,10 +14,10 @@ from trainers.run_folder.state import RunFolder
 
 
 def enter(recipe: RunOptions, name: str) -> Path | None:
-    """Return the folder of the run, where it may begin or go on there; None where it is finished.
+    """Return the folder of the run, where it may begin or resume there; None where it is finished.
 
     Raises:
-        ValueError: it goes on with other options, or nobody says which goes on.
+        ValueError: it resumes with other options, or the run to resume is not named.
         OSError: the folder is something else's.
     """
     run_dir = new_run_dir(recipe, name)
@@ -38,18 +38,18 @@ def new_run_dir(recipe: RunOptions, name: str) -> Path:
     """
     if recipe.resume:
         if recipe.run_dir is None:
-            raise ValueError("--resume goes on with the run in --run-dir. Received: no --run-dir.")
+            raise ValueError("--resume resumes the run in --run-dir. Received: no --run-dir.")
         return recipe.run_dir
     run_dir = recipe.run_dir or Path("runs") / f"{recipe.folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if run_dir.exists():
         raise FileExistsError(
-            f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or go on with it by --resume."
+            f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or resume it by --resume."
         )
     return run_dir
 
 
 def check_options(recipe: RunOptions, run_dir: Path) -> None:
-    """Check that a run that goes on has the options that it began with, and keep those where they may change.
+    """Check that a resumed run has the options that it began with, and keep those where they may change.
 
     Raises:
         ValueError: options have changed, which is not allowed; the message lists them.
@@ -58,14 +58,12 @@ def check_options(recipe: RunOptions, run_dir: Path) -> None:
     file = run_dir / "config.json"
     if not file.is_file():
         if run_dir.is_dir() and any(path.name[0] != "." for path in run_dir.iterdir()):
-            raise FileNotFoundError(
-                f"{file}: no such file. --resume goes on with a run; {run_dir} holds something else."
-            )
+            raise FileNotFoundError(f"{file}: no such file. --resume needs a run; {run_dir} contains something else.")
         return
     changed = list(changed_options(read_json(file), options(recipe)))
     if changed and not recipe.allow_changes:
         raise ValueError(
-            f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, or add "
+            f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nResume with those of before, or add "
             "--allow-changes."
         )
     if changed:
@@ -78,7 +76,7 @@ def check_phase(phases: Sequence[str], run_folder: RunFolder) -> None:
     """Check that the recipe has the phase that the run is in.
 
     Raises:
-        ValueError: it has another defence.
+        ValueError: it has another defense.
     """
     position = run_folder.position
     if position is not None and position.phase not in phases:

@@ -1,4 +1,4 @@
-"""A run from recipe to card: hashing pre-training, a defence, evaluation of both models, a folder that holds all."""
+"""A run from recipe to card: hashing pre-training, a defense, evaluation of both models, one folder."""
 
 import contextlib
 import dataclasses
@@ -100,9 +100,9 @@ class Program:
 def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Program | None = None) -> int:
     """Run a recipe; return the exit code.
 
-    It is 0; 2 where options or data are at fault, before any training; 1 where the disk fails, above all for want of
+    It is 0; 2 where options or data are refused, before any training; 1 where the disk fails, above all for lack of
     room, where a loss is no number any more, or where another worker is gone; and 130 where the run was interrupted.
-    After 1 and 130 it goes on by `--resume`.
+    After 1 and 130 it resumes by `--resume`.
 
     Args:
         recipe: what to do.
@@ -126,7 +126,7 @@ def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Progra
         if gone is None:
             raise
         print(
-            f"error: {gone}. To go on: start all workers by the same command with --resume --run-dir {run_dir}",
+            f"error: {gone}. To resume: start all workers by the same command with --resume --run-dir {run_dir}",
             file=sys.stderr,
         )
         code = FAILED
@@ -250,7 +250,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     resumed = run_folder.position.phase if run_folder.position else "hashing"
     if run_folder.position is not None:
         at = run_folder.position
-        say(f"Going on from {run_folder.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
+        say(f"Resuming from {run_folder.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
     is_over = True
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)

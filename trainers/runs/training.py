@@ -46,7 +46,7 @@ def build_hashing_loss(recipe: Recipe, num_classes: int) -> HashingLoss:
 
 
 def phases(recipe: Recipe, held_out: RetrievalData | None) -> Sequence[tuple[str, str, Callable[..., None], str]]:
-    """Return defence, name, function and model file of each phase of a run, in their order."""
+    """Return defense, name, function and model file of each phase of a run, in their order."""
     adversarial = functools.partial(train_adversarially, held_out=held_out)
     return (
         ("none", "hashing", pretrain, HASHING),
@@ -78,10 +78,10 @@ def train_adversarially(
     until: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the encoder on by the recipe's defence; the hashing loss goes on from what it learnt in pre-training.
+    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learnt in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
-    ends the training after that many of the recipe's epochs, from where it can go on as if it had never ended.
+    ends the training after that many of the recipe's epochs, from where it can resume as if it had never ended.
     `callbacks` are called before those of the run.
     """
     replays, passes = replays_of(recipe), passes_over_data(recipe)
@@ -116,7 +116,7 @@ def build_probe(recipe: Recipe, data: RetrievalData, held_out: RetrievalData | N
 def build_defense(
     recipe: Recipe, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss
 ) -> AdversarialTraining:
-    """Build the training model of the recipe's defence."""
+    """Build the training model of the recipe's defense."""
     weights = {"adversarial_weight": recipe.adversarial_weight}
     if recipe.defense != "atrdh":
         weights["quantization_weight"] = recipe.quantization_weight

@@ -1,4 +1,4 @@
-"""KerasTuner's four searches, made to last: what it forgets when it goes on, and what it does about failures."""
+"""KerasTuner's four searches, made resumable and strict about failures."""
 
 import itertools
 import math
@@ -20,8 +20,8 @@ FAILURES = 3
 DEFAULT_TRIALS = 20
 
 
-class LastingOracle(kt.Oracle):
-    """What all searches of a sweep share; a class of KerasTuner follows it as second base.
+class ResumableOracle(kt.Oracle):
+    """Base of all searches of a sweep; a class of KerasTuner is the second base.
 
     - Its files are there whole or not at all; a trial of which the state knows nothing is drawn again, and one that has
       ended is not.
@@ -36,7 +36,7 @@ class LastingOracle(kt.Oracle):
     """
 
     def __init__(
-        self, *, cause_of: Callable[[str], str], report: Callable[["LastingOracle", str], None], **options: object
+        self, *, cause_of: Callable[[str], str], report: Callable[["ResumableOracle", str], None], **options: object
     ) -> None:
         super().__init__(objective=kt.Objective(OBJECTIVE, "max"), max_consecutive_failed_trials=sys.maxsize, **options)
         self.cause_of = cause_of
@@ -53,7 +53,7 @@ class LastingOracle(kt.Oracle):
 
     @kt.synchronized
     def end_trial(self, trial: Trial) -> None:
-        """Take note of a trial that is over."""
+        """Record a finished trial."""
         super().end_trial(trial)
         self.report(self, trial.trial_id)
 
@@ -89,18 +89,18 @@ class LastingOracle(kt.Oracle):
         write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
 
-class RandomOracle(LastingOracle, kt.oracles.RandomSearchOracle):
+class RandomOracle(ResumableOracle, kt.oracles.RandomSearchOracle):
     """Draw each trial anew."""
 
 
-class HyperbandOracle(LastingOracle, kt.oracles.HyperbandOracle):
+class HyperbandOracle(ResumableOracle, kt.oracles.HyperbandOracle):
     """Train many trials for a few epochs, and the best of them for more."""
 
 
 class _Enumeration(kt.oracles.GridSearchOracle):
     """All combinations in order.
 
-    KerasTuner's own way through a grid is lost when it goes on, and has few trials at a time for several workers.
+    KerasTuner's own way through a grid is lost when it resumes, and has few trials at a time for several workers.
     """
 
     def populate_space(self, trial_id: str) -> dict:
@@ -112,11 +112,11 @@ class _Enumeration(kt.oracles.GridSearchOracle):
         return {"status": TrialStatus.STOPPED}
 
 
-class GridOracle(LastingOracle, _Enumeration):
+class GridOracle(ResumableOracle, _Enumeration):
     """Try all combinations."""
 
 
-class BayesianOracle(LastingOracle, kt.oracles.BayesianOptimizationOracle):
+class BayesianOracle(ResumableOracle, kt.oracles.BayesianOptimizationOracle):
     """Try what a Gaussian process of the trials before thinks best or knows least of."""
 
     def populate_space(self, trial_id: str) -> dict:
@@ -138,8 +138,8 @@ def build_oracle(
     epochs: int,
     max_trials: int | None = None,
     cause_of: Callable[[str], str],
-    report: Callable[[LastingOracle, str], None],
-) -> LastingOracle:
+    report: Callable[[ResumableOracle, str], None],
+) -> ResumableOracle:
     """Build the search.
 
     Args:
@@ -148,8 +148,8 @@ def build_oracle(
         seed: of what it draws.
         epochs: of a trial; under hyperband of the longest.
         max_trials: end after so many. Default: 20 drawn ones, the whole grid, the whole of hyperband.
-        cause_of: see `LastingOracle`.
-        report: see `LastingOracle`.
+        cause_of: see `ResumableOracle`.
+        report: see `ResumableOracle`.
 
     Raises:
         ImportError: bayesian needs scikit-learn, which is not installed.
@@ -172,7 +172,7 @@ def build_oracle(
     return BayesianOracle(num_initial_points=len(space) + 2, **shared)
 
 
-def planned_trials(oracle: LastingOracle) -> int:
+def planned_trials(oracle: ResumableOracle) -> int:
     """Return how many trials a search has, if none fails and the space does not run out."""
     planned = [oracle.max_trials] if oracle.max_trials else []
     if isinstance(oracle, GridOracle):
@@ -183,7 +183,7 @@ def planned_trials(oracle: LastingOracle) -> int:
     return min(planned)
 
 
-def exhausted(oracle: LastingOracle) -> str | None:
+def exhausted(oracle: ResumableOracle) -> str | None:
     """Say why a search that has ended did fewer trials than were asked for; None where it did them all, or failed."""
     done, asked = len(oracle.trials), oracle.max_trials
     if not asked or done >= asked or oracle.common_cause() is not None:

@@ -1,4 +1,4 @@
-"""What a sweep tries: options of the adversarial phase, each with values or a range."""
+"""Search space of a sweep: options of the adversarial phase, each with values or a range."""
 
 import dataclasses
 import math
@@ -55,7 +55,7 @@ class Dimension:
 
 
 def default_space(recipe: Recipe) -> tuple[str, ...]:
-    """Return the search space of a sweep that names none: around the settings of the recipe and its defence."""
+    """Return the search space of a sweep that names none: around the settings of the recipe and its defense."""
     rate = recipe.learning_rate
     space = (
         "epsilon-255=4..16", "step-255=0.5..4:log", "num-steps=3..10", "adversarial-weight=0.3..5:log",

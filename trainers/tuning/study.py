@@ -1,4 +1,4 @@
-"""The folder of a sweep: its options, the undefended model, the trials, and what came out of them."""
+"""The folder of a sweep: its options, the undefended model, the trials and their results."""
 
 import csv
 import dataclasses
@@ -21,7 +21,7 @@ COMPLETED, FAILED, UNFINISHED = "completed", "failed", "unfinished"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came out of one trial; figures are None where there are none.
+    """Result of one trial; figures are None where there are none.
 
     Args:
         trial: its number, as its folder is named.
@@ -54,7 +54,7 @@ class Study:
     """A sweep's folder.
 
     options.json is what the sweep was begun with; undefended/ and trials/<number>/ are run folders; oracle/ is
-    KerasTuner's; study.json, study.csv and pareto.png are what came out.
+    KerasTuner's; study.json, study.csv and pareto.png are the results.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class Study:
         if not self._options.is_file():
             if self.folder.is_dir() and any(path.name[0] != "." for path in self.folder.iterdir()):
                 raise FileNotFoundError(
-                    f"{self._options}: no such file. {self.folder} holds something else than a sweep. Choose another "
+                    f"{self._options}: no such file. {self.folder} has something else than a sweep. Choose another "
                     "--study-dir."
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,9 @@ class Study:
         changed = list(changed_options(read_json(self._options), options))
         if changed:
             raise ValueError(
-                f"{self.folder} began with other options:\n  " + "\n  ".join(changed) + "\nGo on with those of before, "
+                f"{self.folder} began with other options:\n  "
+                + "\n  ".join(changed)
+                + "\nResume with those of before, "
                 "or choose another --study-dir: trials of different options do not compare."
             )
 
@@ -121,7 +123,7 @@ class Study:
         return file.is_file() and read_json(file)["over"]
 
     def results(self, trials: Sequence) -> list[Result]:
-        """Return what came out of KerasTuner's trials, in the order of their numbers."""
+        """Return the results of KerasTuner's trials, in the order of their numbers."""
         found = [self._result(trial) for trial in sorted(trials, key=lambda trial: int(trial.trial_id))]
         completed = [result for result in found if result.status == COMPLETED]
         best = dict(

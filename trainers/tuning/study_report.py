@@ -1,4 +1,4 @@
-"""What a sweep shows at its end: a table, a picture of clean against robust MAP, and how to train the best in full."""
+"""Report of a sweep: table, picture of clean against robust MAP, command that trains the best in full."""
 
 import dataclasses
 import shlex

@@ -37,8 +37,8 @@ ATTACK = "mainstay"
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
-    """Where trials are made: what they have in common.
+class TrialRunner:
+    """Runner of trials: what they have in common.
 
     Args:
         recipe: options of all trials.
@@ -71,7 +71,7 @@ class Bench:
             return self._finish(self.recipe, encoder, run_folder, "none", HASHING, {})
 
     def trial(self, folder: Path, values: Mapping, *, start: Path, epochs: int | None = None) -> dict:
-        """Train and score by some values, and return the card; a trial that is done stays, a part of one goes on.
+        """Train and score by some values, and return the card; a trial that is done stays, an interrupted one resumes.
 
         Args:
             folder: of the trial.
@@ -92,7 +92,7 @@ class Bench:
             data, held_out = hold_out(self.data, recipe.held_out_queries)
             run_folder = RunFolder(folder, identity(self.data))
             if run_folder.position.phase == "hashing":
-                pretrain(recipe, data, encoder, hashing_loss, run_folder)  # is over: this brings its variables back
+                pretrain(recipe, data, encoder, hashing_loss, run_folder)  # has ended: this brings its variables back
             train_adversarially(recipe, data, encoder, hashing_loss, run_folder, held_out=held_out, until=epochs)
             trained = {"values": dict(values), "epochs": epochs or recipe.epochs, "of_epochs": recipe.epochs}
             return self._finish(recipe, encoder, run_folder, recipe.defense, ROBUST, trained)
@@ -143,7 +143,7 @@ class Bench:
             "seconds": seconds,
             "results": self._rows(report, recipe, defense),
         }
-        write_json(run_folder.run_dir / CARD, card)  # last: it tells that the trial is over
+        write_json(run_folder.run_dir / CARD, card)  # last: it marks the trial as finished
         return card
 
     def _rows(self, report: RetrievalReport, recipe: Recipe, defense: str) -> list[dict]:
@@ -160,7 +160,7 @@ class Bench:
 
 
 def read_card(folder: Path) -> dict | None:
-    """Return the card of a trial that is over, or None."""
+    """Return the card of a finished trial, or None."""
     return _read(folder / CARD)
 
 
@@ -182,7 +182,7 @@ def write_failure(folder: Path, error: Exception) -> None:
 
 
 def _branch(start: Path, folder: Path) -> None:
-    """Have a folder go on from the newest checkpoint of another run."""
+    """Have a folder resume from the newest checkpoint of another run."""
     checkpoint, _ = newest_checkpoint(start / "checkpoints")
     if checkpoint is None:
         raise FileNotFoundError(f"{start / 'checkpoints'}: no whole checkpoint from which {folder.name} could resume.")

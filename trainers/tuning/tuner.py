@@ -11,10 +11,10 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial
 
 from trainers.console.output import say, warn
-from trainers.tuning.search_algorithms import LastingOracle, TunerName, build_oracle, planned_trials
+from trainers.tuning.search_algorithms import ResumableOracle, TunerName, build_oracle, planned_trials
 from trainers.tuning.search_space import Dimension
 from trainers.tuning.study import COMPLETED, Study, best_of, maps
-from trainers.tuning.trial import Bench, read_failure, write_failure
+from trainers.tuning.trial import TrialRunner, read_failure, write_failure
 
 Role = Literal["alone", "chief", "worker"]
 TUNER_ID, IP, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
@@ -73,7 +73,7 @@ class StudyTuner(BaseTuner):
     """KerasTuner's loop around the trials: alone, as chief or as worker, by its environment variables.
 
     Args:
-        bench: what makes trials.
+        runner: what makes trials.
         study: where.
         tuner: which search.
         max_trials: end after so many.
@@ -83,7 +83,7 @@ class StudyTuner(BaseTuner):
 
     def __init__(
         self,
-        bench: Bench,
+        runner: TrialRunner,
         study: Study,
         tuner: TunerName,
         max_trials: int | None,
@@ -93,18 +93,18 @@ class StudyTuner(BaseTuner):
         oracle = build_oracle(
             tuner,
             space,
-            seed=bench.recipe.seed,
-            epochs=bench.recipe.epochs,
+            seed=runner.recipe.seed,
+            epochs=runner.recipe.epochs,
             max_trials=max_trials,
             cause_of=lambda number: (read_failure(study.trial(number)) or {"cause": "unknown"})["cause"],
             report=Progress(study),
         )
         super().__init__(oracle, directory=study.folder, project_name=study.oracle.name)
-        self.bench = bench
+        self.runner = runner
         self.study = study
-        self.keeps_checkpoints = tuner == "hyperband"  # later rounds go on from them
+        self.keeps_checkpoints = tuner == "hyperband"  # later rounds resume from them
         self.idle = 0
-        if isinstance(self.oracle, LastingOracle):  # and not a worker's connection to it
+        if isinstance(self.oracle, ResumableOracle):  # and not a worker's connection to it
             if (study.oracle / "oracle.json").is_file():
                 oracle.reload()
             if retry_failed:
@@ -137,7 +137,7 @@ class StudyTuner(BaseTuner):
         before, folder = rounds.get("tuner/trial_id"), self.study.trial(trial.trial_id)
         start = self.study.trial(before) if before else self.study.undefended
         try:
-            card = self.bench.trial(folder, values, start=start, epochs=rounds.get("tuner/epochs"))
+            card = self.runner.trial(folder, values, start=start, epochs=rounds.get("tuner/epochs"))
             if not self.keeps_checkpoints:
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         except OSError as error:
@@ -149,14 +149,14 @@ class StudyTuner(BaseTuner):
 
 
 class Progress:
-    """Say after each trial what came out of it, how many are left, and about how long that takes."""
+    """Print after each trial its result, how many are left, and about how long that takes."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
         self.started = time.monotonic()
         self.ended = 0
 
-    def __call__(self, oracle: LastingOracle, number: str) -> None:
+    def __call__(self, oracle: ResumableOracle, number: str) -> None:
         """Report the trial that has just ended."""
         self.ended += 1
         results = self.study.results(oracle.trials.values())

@@ -58,6 +58,6 @@ def decode_image(
         kernel_type="triangle",
         antialias=True,
     )[0]  # (H, W, 3) -> (S, S, 3)
-    # A product, since optimised graphs turn a division into one and others do not, which differ in the last bit. The
+    # A product, since optimized graphs turn a division into one and others do not, which differ in the last bit. The
     # weights of a pixel are positive, and their sum may round to more than 1.
     return tf.minimum(tf.ensure_shape(image, (image_size, image_size, 3)) * (1 / 255), 1.0)

@@ -59,7 +59,7 @@ def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = Fa
             "mirflickr25k_annotations_v080.zip/",
             "mirflickr25k_annotations_v080.zip/mirflickr25k_annotations_v080",
         ),
-        holding=f"{POTENTIAL[0]}.txt",
+        containing=f"{POTENTIAL[0]}.txt",
     )
     for found, what in ((images, "images"), (annotations, "annotations")):
         if found is None:

@@ -1,4 +1,4 @@
-"""What the data sets that TensorFlow Datasets does not have share as builders of it."""
+"""Base of the builders for TensorFlow Datasets."""
 
 import io
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from saat_tf.text_lists import DataError
 class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A data set of labelled images, all in one split named `images`; `saat_tf.data.splits` divides it.
 
-    Examples hold `image` as it was encoded, `labels` (C,) of 0/1 as uint8, and `id`. The names of the label columns and
+    Examples have `image` as it was encoded, `labels` (C,) of 0/1 as uint8, and `id`. The names of the label columns and
     of images that were left out are in `info.metadata` as `class_names` and `skipped`.
     """
 

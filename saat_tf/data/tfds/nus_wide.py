@@ -42,7 +42,9 @@ def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImag
     truth = find_folder(
         data_dir, ("Groundtruth/AllLabels", "Groundtruth.zip/AllLabels", "Groundtruth.zip/Groundtruth/AllLabels")
     )
-    lists = find_folder(data_dir, ("ImageList", "ImageList.zip/ImageList", "ImageList.zip/"), holding="Imagelist.txt")
+    lists = find_folder(
+        data_dir, ("ImageList", "ImageList.zip/ImageList", "ImageList.zip/"), containing="Imagelist.txt"
+    )
     images = find_folder(data_dir, ("Flickr", "images", "image"))
     for found, what in ((truth, "ground truth"), (lists, "image list"), (images, "folder of images")):
         if found is None:

@@ -1,4 +1,4 @@
-"""What is in a data set in the list format, and what is wrong with it."""
+"""Inspection of a data set in the list format: contents and faults."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,7 @@ NO_LABEL_RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was found in one data set.
+    """Findings in one data set.
 
     Args:
         name: the beginning of the names of its lists, "" where they have none.

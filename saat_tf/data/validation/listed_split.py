@@ -18,7 +18,7 @@ LIKE_A_LIST = re.compile(rf".*({'|'.join(SPLITS)}).*\.txt(\.gz)?")
 
 @dataclasses.dataclass(frozen=True)
 class ListedSplit:
-    """What could be read of one split.
+    """Readable part of one split.
 
     Args:
         name: "train", "database" or "test".
@@ -49,7 +49,7 @@ def find_lists(folder: Path) -> tuple[dict[str, dict[str, Path]], list[Fault]]:
     """Find the lists of a folder.
 
     Args:
-        folder: holds `<split>_img.txt` and `<split>_label.txt`, or such names after the name of a data set and `_`, for
+        folder: has `<split>_img.txt` and `<split>_label.txt`, or such names after the name of a data set and `_`, for
             several in one folder; each plain or gzipped (`.txt.gz`).
 
     Returns:
@@ -132,5 +132,5 @@ def _parse_rows(file: str, lines: Sequence[str], count: int) -> tuple[np.ndarray
         text = f"{file}: {len(misshapen):,} rows are not of {width} values as most are. Each needs one 0 or 1 a class."
         faults.append(Fault(ERROR, text, tuple(misshapen)))
     if strange:
-        faults.append(Fault(ERROR, f"{file}: {len(strange):,} rows hold other values than 0 and 1.", tuple(strange)))
+        faults.append(Fault(ERROR, f"{file}: {len(strange):,} rows contain other values than 0 and 1.", tuple(strange)))
     return labels, is_read, faults

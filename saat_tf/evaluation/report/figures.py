@@ -30,7 +30,7 @@ STYLE = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "svg.hashsalt": "saat_tf",  # the same figure gives the same file
-    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.parse_math": False,  # a name may contain a dollar sign
 }
 PNG_DPI = 160
 
@@ -83,7 +83,7 @@ def dots(rows: Sequence[str], groups: Sequence[Line], chance: float, xlabel: str
 
     Args:
         rows: names, from top to bottom.
-        groups: x holds the rows' numbers, y the values in [0, 1].
+        groups: x contains the rows' numbers, y the values in [0, 1].
         chance: where the dashed line stands.
         xlabel: what the values are.
     """

@@ -1,4 +1,4 @@
-"""What a report is made from."""
+"""Input of a report."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DefenseResult:
-    """What is known of one model.
+    """Scores and codes of one model.
 
     Args:
         title: as readers shall read it, such as "undefended".
@@ -45,7 +45,7 @@ class DefenseResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """How images made against one model do on another.
+    """Scores on one model of images made against another.
 
     Args:
         surrogates: S names of the models that images were made against.

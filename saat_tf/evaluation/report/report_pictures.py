@@ -1,4 +1,4 @@
-"""What a report shows in pictures: from scores and codes to figures with captions."""
+"""Pictures of a report: figures with captions, from scores and codes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

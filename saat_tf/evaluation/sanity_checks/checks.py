@@ -24,7 +24,7 @@ SAME_CODE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """Result of a check.
 
     Args:
         check: name of the check, a heading of docs/evaluation.md.
@@ -99,7 +99,7 @@ def still_rising(objective: np.ndarray) -> Finding:
     """Warn where the attack was stopped before it was done.
 
     Args:
-        objective: float (T,) or (T, B), what the attack maximises before each step and after the last, at one alpha.
+        objective: float (T,) or (T, B), what the attack maximizes before each step and after the last, at one alpha.
 
     Returns:
         A finding, raised where the last 10% of the steps bring more than 5% of the whole rise of the mean.
@@ -114,7 +114,7 @@ def still_rising(objective: np.ndarray) -> Finding:
     curve = _filled("objective", objective)
     curve = curve.reshape(len(curve), -1).mean(axis=1)
     if len(curve) < 2 or not np.isfinite(curve).all():
-        raise ValueError(f"`objective` must hold at least two finite values. Received: {curve.tolist()}.")
+        raise ValueError(f"`objective` must contain at least two finite values. Received: {curve.tolist()}.")
     last = max(1, round(LAST_STEPS * (len(curve) - 1)))
     rise = float(curve.max() - curve[0])
     late = float(curve[-1] - curve[-1 - last])
@@ -154,7 +154,7 @@ def stochastic_model(first_codes: np.ndarray, second_codes: np.ndarray) -> Findi
         "stochastic-model",
         not reach <= SAME_CODE,
         f"Two passes over the same images differ by up to {reach:.2g}; {flipped:.1%} of the bits differ.",
-        "Turn dropout and random layers off at test time; where the randomness is the defence, attack its expectation "
+        "Turn dropout and random layers off at test time; where the randomness is the defense, attack its expectation "
         "over many draws.",
     )
 
@@ -188,5 +188,5 @@ def left_ball(linf: np.ndarray, epsilon_255: float) -> Finding:
 def _filled(name: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if not values.size or not values.ndim:
-        raise ValueError(f"`{name}` must hold at least one value. Received shape {values.shape}.")
+        raise ValueError(f"`{name}` must contain at least one value. Received shape {values.shape}.")
     return values

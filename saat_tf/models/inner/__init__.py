@@ -1,4 +1,4 @@
-"""Inner attacks: how adversarial training crafts the images that it learns from."""
+"""Inner attacks: adversarial images of a training step."""
 
 from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.models.inner.fgsm_prior import FGSMPrior

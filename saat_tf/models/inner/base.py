@@ -1,4 +1,4 @@
-"""What an inner attack is: how a training step crafts the adversarial images that it learns from."""
+"""Base class of the inner attacks, which make the adversarial images of a training step."""
 
 import dataclasses
 
@@ -10,11 +10,11 @@ from saat_tf.threat_model import ThreatModel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InnerStep:
-    """What an inner attack may ask of the step that it crafts for.
+    """Training step as an inner attack sees it: the step that it perturbs images for.
 
     Args:
         encoder: the model in training.
-        training: whether images are crafted with dropout and batch statistics as in a training step.
+        training: whether images are perturbed with dropout and batch statistics as in a training step.
         threat_model: ball and pixel range.
         seed: int (2,), of everything random in the step.
         index: int (B,), which training images the batch holds; None where nobody says.
@@ -46,8 +46,8 @@ class InnerAttack:
 
     def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3) in [0, 1] whose codes near `wanted_codes` (B, K) of -1/+1."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `craft`.")
+        raise NotImplementedError(f"{type(self).__name__} must implement `perturb`.")
 
     def update_from_training(self, slopes: tf.Tensor, threat_model: ThreatModel) -> None:
-        """Learn from the slopes (B, S, S, 3) that the step's loss has at the crafted images."""
+        """Learn from the slopes (B, S, S, 3) that the step's loss has at the perturbed images."""
         raise NotImplementedError(f"{type(self).__name__} must implement update_from_training.")

@@ -35,7 +35,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
         Jia et al., "Prior-Guided Adversarial Initialization for Fast Adversarial Training", ECCV 2022 (FGSM-EP).
         Zheng et al., "Efficient Adversarial Training with Transferable Adversarial Examples", CVPR 2020 (ATTA).
 
-    Differs from the first: without the regulariser, whose gradient takes a second pass through the weights, and
+    Differs from the first: without the regularizer, whose gradient takes a second pass through the weights, and
     without fresh starts every 40 epochs, since runs here are shorter.
     """
 

@@ -39,7 +39,7 @@ class YOPO(InnerAttack):
     References:
         Zhang et al., "You Only Propagate Once: Accelerating Adversarial Training via Maximal Principle", NeurIPS 2019.
 
-    Differs from the authors' code: weights learn from the last images alone, by the losses of the defence; theirs learn
+    Differs from the authors' code: weights learn from the last images alone, by the losses of the defense; theirs learn
     from all m passes.
     """
 

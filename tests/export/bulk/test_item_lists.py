@@ -68,7 +68,7 @@ def test_metadata_is_that_of_the_rule_and_ids_too(tmp_path, text, metadata):
 
 REFUSED = {
     "twice": ('{"id": "a"}\n\n{"id": "./a"}\n', ":3: the id 'a' stands at line 1 too. Remove one of them."),
-    "NaN": ('{"id": "a", "t": NaN}', ":1: no JSON that is read here (it holds NaN"),
+    "NaN": ('{"id": "a", "t": NaN}', ":1: no JSON that is read here (it contains NaN"),
     "no id": ('{"t": 1}', ':1: expected a JSON object with an "id", a string'),
     "an id of a list": ('{"id": ["a"]}', ':1: expected a JSON object with an "id", a string'),
     "no object": ('["a"]', ':1: expected a JSON object with an "id", a string'),

@@ -16,7 +16,7 @@ BITS, SIZE = 16, 24
 
 
 def file_of(kind="PNG", seed=0, mode="RGB", **options):
-    """The bytes of an image file; colours in broad tiles, so that codes differ."""
+    """The bytes of an image file; colors in broad tiles, so that codes differ."""
     tiles = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(tiles).resize((48, 36), Image.Resampling.BICUBIC).convert(mode).save(buffer, kind, **options)

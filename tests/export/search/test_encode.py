@@ -19,7 +19,7 @@ from export.bulk.images import list_images
 from export.bulk.shards import ShardEncoder, ShardTask, encode_here
 from export.encode import EncodeOptions, begin, check_unchanged, main
 from export.encoder.exported_encoder import load_encoder
-from export.encoder.fingerprint import check_same_model, probe_codes, probe_images
+from export.encoder.fingerprint import check_same_model, fingerprint, fingerprint_images
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
 
@@ -277,7 +277,7 @@ class Killer:
 
 def test_models_are_told_apart_by_what_they_answer(model):
     encode_bytes = load_encoder(model).encode_bytes
-    one = probe_codes(encode_bytes)
+    one = fingerprint(encode_bytes)
     assert len(one) == 2 * 16 * BITS // 8
     assert len({one[i : i + 4] for i in range(0, len(one), 4)}) > 4  # the drawn images are not all alike to it
     check_same_model(one, one, "queries")
@@ -293,7 +293,7 @@ def test_models_are_told_apart_by_what_they_answer(model):
 
 
 def test_the_images_that_models_are_asked_never_change():
-    images = probe_images()
+    images = fingerprint_images()
     assert images.dtype == np.uint8 and images.shape == (16, 64, 64, 3)
     # The first number of the stream is 11749869230777074271, its lowest bytes 95, 130 and 194.
     assert images[0, 0, 0].tolist() == [95, 130, 194] and (images[0, :8, :8] == images[0, 0, 0]).all()

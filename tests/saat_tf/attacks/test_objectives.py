@@ -1,4 +1,4 @@
-"""What attacks maximise: values by NumPy, slopes by differences."""
+"""What attacks maximize: values by NumPy, slopes by differences."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def alignment_by_hand(h, t):
 
 
 def loss_of_the_authors(h, b):
-    """What their attack minimises to drive h away from b: sum_k 1[s_k > -0.5] (s_k + 2) s_k / m, s = h b."""
+    """What their attack minimizes to drive h away from b: sum_k 1[s_k > -0.5] (s_k + 2) s_k / m, s = h b."""
     values = []
     for x, y in zip(h, b, strict=True):
         active = [s for s in (x * y).tolist() if s > -0.5]

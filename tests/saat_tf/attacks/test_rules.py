@@ -67,7 +67,7 @@ def project(x, images):
     return np.clip(x, images - EPSILON, images + EPSILON).clip(0, 1)
 
 
-def normalised(gradient):
+def normalized(gradient):
     return gradient / np.abs(gradient).mean(axis=(1, 2, 3), keepdims=True)
 
 
@@ -77,7 +77,7 @@ def momentum_loop(model, images, wanted, alphas, decay, look_ahead, num_scales):
         place = x + STEP * decay * g if look_ahead else x
         # d/dx J(x / 2^i) = J'(x / 2^i) / 2^i
         d = sum(model.slope(place / 2**i, alpha, wanted) / 2**i for i in range(num_scales)) / num_scales
-        g = decay * g + normalised(d)
+        g = decay * g + normalized(d)
         assert np.abs(g).min() > 1e-5  # no sign hangs on rounding
         x = project(x + STEP * np.sign(g), images)
     return x
@@ -104,21 +104,21 @@ def test_the_loops_differ_where_the_rules_do():
             assert np.abs(ends[i] - ends[j]).max() > STEP / 2
 
 
-def test_variance_is_that_of_the_neighbours_of_the_step_before():
-    model, images, wanted, neighbours = TanhModel(scale=2.0), images_of(), wanted_codes(), 3
-    attack = attack_of(MomentumStep(STEP, num_neighbors=neighbours), 6)
+def test_variance_is_that_of_the_neighbors_of_the_step_before():
+    model, images, wanted, neighbors = TanhModel(scale=2.0), images_of(), wanted_codes(), 3
+    attack = attack_of(MomentumStep(STEP, num_neighbors=neighbors), 6)
     result = attack(model.relax, images, wanted, SEED).numpy()
     x, g, variance = images.astype(np.float64), 0.0, 0.0
-    assert len(model.seen) == 6 * (1 + neighbours)
+    assert len(model.seen) == 6 * (1 + neighbors)
     for step in range(6):
         seen = [place.astype(np.float64) for place in model.seen[4 * step : 4 * step + 4]]
-        centre = min(range(4), key=lambda i: np.abs(seen[i] - x).max())  # the others are its neighbours
-        np.testing.assert_allclose(seen.pop(centre), x, rtol=0, atol=1e-5)
+        center = min(range(4), key=lambda i: np.abs(seen[i] - x).max())  # the others are its neighbors
+        np.testing.assert_allclose(seen.pop(center), x, rtol=0, atol=1e-5)
         for i, place in enumerate(seen):
             assert 1.3 * EPSILON < np.abs(place - x).max() <= 1.5 * EPSILON + 1e-6
             assert all(np.abs(place - other).max() > EPSILON for other in seen[:i])
         d = model.slope(x, 1.0, wanted)
-        g = g + normalised(d + variance)
+        g = g + normalized(d + variance)
         assert np.abs(g).min() > 1e-4
         variance = np.mean([model.slope(place, 1.0, wanted) for place in seen], axis=0) - d
         x = project(x + STEP * np.sign(g), images)
@@ -166,7 +166,7 @@ def test_adam_steps_are_those_of_a_loop():
 
 
 def resized(side, inner):
-    """Bilinear resampling with half-pixel centres, as a matrix (inner, side)."""
+    """Bilinear resampling with half-pixel centers, as a matrix (inner, side)."""
     matrix = np.zeros((inner, side))
     for i in range(inner):
         place = (i + 0.5) * side / inner - 0.5

@@ -289,7 +289,7 @@ def test_a_hostile_pickle_runs_nothing(name, place, tmp_path, monkeypatch):
         ("saat_tf.backbones.weights", "MAX_BYTES"),
     ],
 )
-def test_neighbours_of_the_admitted_names_are_refused(module, name, tmp_path):
+def test_neighbors_of_the_admitted_names_are_refused(module, name, tmp_path):
     dotted = Raw(encode(module) + encode(name) + b"\x93")  # STACK_GLOBAL
     with pytest.raises(UnsafeCheckpointError, match=f"{module}.{name}"):
         read_torch_state_dict(write_zip(tmp_path / "model.pth", {"weight": tensor(), "other": dotted}))

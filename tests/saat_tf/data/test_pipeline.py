@@ -424,7 +424,7 @@ class TestRecords:
     def test_a_damaged_file_is_named_before_training(self, image_list, tmp_path, kind):
         file = write_records(image_list, tmp_path, images_per_file=3)[1]
         self.damage(tmp_path, file, kind)
-        with pytest.raises(DataError, match=r"train-00001-of-00004\.tfrecord: (damaged|holds no records)"):
+        with pytest.raises(DataError, match=r"train-00001-of-00004\.tfrecord: (damaged|contains no records)"):
             record_split(tmp_path, "train", SIZE, SIZE)
 
     def test_a_set_that_lost_records_or_is_mixed_is_refused(self, image_list, tmp_path):

@@ -70,7 +70,7 @@ def test_two_pictures_share_a_label_as_often_as_on_real_multi_label_sets(scenes)
 
 
 def standing_off(image):
-    """Pixels that differ from the middle colour of the frame by more than clutter, gradient and noise can."""
+    """Pixels that differ from the middle color of the frame by more than clutter, gradient and noise can."""
     frame = np.concatenate([image[:2].reshape(-1, 3), image[-2:].reshape(-1, 3), image[:, :2].reshape(-1, 3)])
     return np.abs(image - np.median(frame, axis=0)).max(axis=-1) > 0.3
 
@@ -143,7 +143,7 @@ def test_of_many_classes_each_occurs_and_rows_have_one_to_four():
     assert draw_scene_labels(3, num_classes=1000).shape == (3, 1000)
 
 
-def test_a_class_beyond_the_ten_shows_one_shape_with_another_colour_in_its_middle():
+def test_a_class_beyond_the_ten_shows_one_shape_with_another_color_in_its_middle():
     disc_with_square = scene_class_names(100).index("disc with square")
     found = 0
     for seed in range(60):

@@ -68,7 +68,7 @@ def test_in_16_bits_it_counts_in_32():
     np.testing.assert_allclose(ours.moving_variance.numpy(), theirs.moving_variance.numpy(), rtol=1e-4)
 
 
-def test_a_frozen_layer_normalises_by_its_moving_statistics():
+def test_a_frozen_layer_normalizes_by_its_moving_statistics():
     layer = make(BatchNormalization, 3)
     layer.trainable = False
     images = tf.ones((2, 2, 2, 3))

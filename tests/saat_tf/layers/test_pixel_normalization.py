@@ -1,4 +1,4 @@
-"""Normalisation of pixels inside the model."""
+"""Normalization of pixels inside the model."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Central similarity quantization: the centres, their majority, the loss."""
+"""Central similarity quantization: the centers, their majority, the loss."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from saat_tf.losses import CSQ
-from saat_tf.losses.csq import center_codes, class_centers, csq_loss
+from saat_tf.losses.csq import assigned_centers, class_centers, csq_loss
 
 
 def majority_by_hand(labels, centers, tie_code):
@@ -71,7 +71,7 @@ def test_the_center_of_a_label_set_is_the_majority_of_its_centers(seed):
     labels[0], labels[1] = 0, 1
     centers, tie_code = rng.choice(np.float32([-1, 1]), (7, 12)), rng.choice(np.float32([-1, 1]), 12)
     expected = majority_by_hand(labels, centers, tie_code)
-    for function in (center_codes, tf.function(center_codes)):
+    for function in (assigned_centers, tf.function(assigned_centers)):
         np.testing.assert_array_equal(function(*map(tf.constant, (labels, centers, tie_code))).numpy(), expected)
     np.testing.assert_array_equal(expected[0], tie_code)
 
@@ -88,7 +88,7 @@ def test_the_center_of_a_label_set_is_the_majority_of_its_centers(seed):
 )
 def test_tied_bits_are_those_of_the_tie_code(labels, expected):
     centers = np.float32([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1]])
-    result = center_codes(np.float32([labels]), centers, np.float32([1, -1, 1, -1]))
+    result = assigned_centers(np.float32([labels]), centers, np.float32([1, -1, 1, -1]))
     assert result.numpy().tolist() == [expected]
 
 

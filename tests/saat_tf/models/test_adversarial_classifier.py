@@ -52,7 +52,7 @@ def test_alignment_with_minus_the_label_is_the_cross_entropy_over_the_classes(ba
 def test_n_fgsm_takes_one_step_up_the_cross_entropy(batch):
     images, classes, index = batch
     training = training_of(NFGSM(), inner_training="inference")
-    crafted = training.perturb(images, -tf.one_hot(classes, CLASSES), index)
+    perturbed = training.perturb(images, -tf.one_hot(classes, CLASSES), index)
     noisy = ThreatModel(2 * EPSILON).random_start(images, training.step_seed())
     with tf.GradientTape() as tape:
         tape.watch(noisy)
@@ -60,16 +60,16 @@ def test_n_fgsm_takes_one_step_up_the_cross_entropy(batch):
     slopes = tape.gradient(loss, noisy).numpy()
     expected = np.clip(noisy + EPSILON * np.sign(slopes), 0, 1)
     clear = np.abs(slopes) > 1e-6 * np.abs(slopes).max()  # of others rounding decides the sign
-    np.testing.assert_allclose(crafted.numpy()[clear], expected[clear], atol=1e-6)
+    np.testing.assert_allclose(perturbed.numpy()[clear], expected[clear], atol=1e-6)
     assert clear.mean() > 0.99
 
 
-def test_a_step_descends_the_cross_entropy_of_the_crafted_images(batch):
+def test_a_step_descends_the_cross_entropy_of_the_perturbed_images(batch):
     images, classes, _ = batch
     training, twin = (training_of(NFGSM()) for _ in range(2))
-    crafted = twin.perturb(images, -tf.one_hot(classes, CLASSES), batch[2])
+    perturbed = twin.perturb(images, -tf.one_hot(classes, CLASSES), batch[2])
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(cross_entropy(twin.encoder, crafted, classes, training=True))
+        loss = tf.reduce_mean(cross_entropy(twin.encoder, perturbed, classes, training=True))
     slopes = tape.gradient(loss, twin.encoder.trainable_variables)
     expected = [
         v.numpy() - 0.1 * slope.numpy() for v, slope in zip(twin.encoder.trainable_variables, slopes, strict=True)
@@ -89,9 +89,9 @@ def test_perturbations_grow_to_their_whole_size(batch, step, share):
     training = training_of(NFGSM(), ramp_steps=4)
     training.optimizer.iterations.assign(step)
     images = batch[0]
-    crafted = np.clip(images + EPSILON, 0, 1)
-    expected = images + share * (crafted - images)
-    np.testing.assert_allclose(training.ramped(crafted, images), expected, atol=1e-7)
+    perturbed = np.clip(images + EPSILON, 0, 1)
+    expected = images + share * (perturbed - images)
+    np.testing.assert_allclose(training.ramped(perturbed, images), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_every_inner_attack_of_the_hashing_models_trains_a_classifier(batch, inn
     for _ in range(60):
         training.reset_metrics()
         losses.append(float(training.train_function(iterator)["loss"]))
-    assert losses[-1] < 0.2 * losses[0]  # four images are learned by heart, whatever is done to them within the ball
+    assert losses[-1] < 0.2 * losses[0]  # four images are memorized, whatever is done to them within the ball
     assert float(training.metrics[1].result()) == 1.0
 
 

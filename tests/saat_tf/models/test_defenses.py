@@ -81,15 +81,15 @@ def step(training, batch):
     return {name: float(value) for name, value in training.train_step(batch).items()}
 
 
-def test_a_cgat_step_drives_images_from_their_centre_codes_and_back(split, batch):
+def test_a_cgat_step_drives_images_from_their_center_codes_and_back(split, batch):
     cgat = make(CgAT, split, adversarial_weight=0.7)
     images, labels, index = batch
     bank = cgat.code_bank.codes.numpy()
-    centres = center_by_hand(labels.numpy(), signs(bank), split.labels)
+    centers = center_by_hand(labels.numpy(), signs(bank), split.labels)
     crafted = keep_the_crafted_images(cgat)
     logs = step(cgat, batch)
     (adversarial_images, wanted_codes) = crafted[0]
-    np.testing.assert_array_equal(wanted_codes, -centres)
+    np.testing.assert_array_equal(wanted_codes, -centers)
     bank[index.numpy()] = h = codes_of(cgat, images)
     adversarial = -np.mean(
         codes_of(cgat, adversarial_images) * center_by_hand(labels.numpy(), signs(bank), split.labels)
@@ -99,7 +99,7 @@ def test_a_cgat_step_drives_images_from_their_centre_codes_and_back(split, batch
     assert logs["loss"] == pytest.approx(hashing + 0.7 * adversarial, abs=1e-4)
 
 
-def test_centre_codes_are_not_mainstay_codes_where_labels_overlap_in_part(split):
+def test_center_codes_are_not_mainstay_codes_where_labels_overlap_in_part(split):
     cgat = make(CgAT, split)
     labels = tf.constant(split.labels)
     assert np.mean(cgat.target_codes(labels) != cgat.dmfl(labels)) > 0.01
@@ -154,8 +154,8 @@ def test_refinements_add_their_weighted_losses(split, batch):
     logs = step(saat, batch)
     h, h_adv = codes_of(saat, images), codes_of(saat, crafted[0][0])
     votes = labels.numpy() @ saat.hashing_loss.class_centers.numpy()
-    centres = np.where(votes == 0, saat.hashing_loss.tie_code.numpy(), np.sign(votes))
-    probability = np.maximum((1 + h_adv * centres) / 2, 1e-6)
+    centers = np.where(votes == 0, saat.hashing_loss.tie_code.numpy(), np.sign(votes))
+    probability = np.maximum((1 + h_adv * centers) / 2, 1e-6)
     hashing = -np.mean(np.log(probability)) + 0.05 * np.mean((np.abs(h_adv) - 1) ** 2)
     assert logs["adversarial_hashing_loss"] == pytest.approx(hashing, abs=1e-4)
     assert logs["consistency_loss"] == pytest.approx(np.mean((h - h_adv) ** 2), abs=1e-4)

@@ -32,7 +32,7 @@ def test_relaxed_codes_are_the_tanh_of_alpha_times_the_logits(model, images, alp
     np.testing.assert_allclose(model(images, alpha=alpha).numpy(), expected, atol=1e-5)
 
 
-def test_pixels_are_normalised_inside_the_model(model, images):
+def test_pixels_are_normalized_inside_the_model(model, images):
     by_hand = model.backbone((images - 0.5) / 0.25)
     np.testing.assert_allclose(model.logits(images), model.hash_head.logits(by_hand), atol=1e-4)
 

@@ -269,7 +269,7 @@ def test_yopo_drives_codes_away_inside_the_ball(split):
 
 
 @pytest.mark.parametrize("kind", [CgAT, ATRDH])
-def test_the_other_defences_craft_by_it_too(kind, split):
+def test_the_other_defenses_craft_by_it_too(kind, split):
     training = make(split, NFGSM(), kind)
     batch = next(iter(evaluation_batches(split, BATCH)))
     logs = training.train_step(batch)

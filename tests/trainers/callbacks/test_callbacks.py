@@ -11,14 +11,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from saat_tf.layers import CodeBank
 from saat_tf.models import SAAT
 from saat_tf.threat_model import ThreatModel
-from trainers import scenes
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError, EpochRobustness, collapsed
 from trainers.callbacks.robustness_probe import STEPS, RobustnessProbe
 from trainers.callbacks.tensorboard import PROFILED_STEPS
+from trainers.recipes import scenes
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs import run
 from trainers.runs.training import build_encoder, build_hashing_loss, build_probe, train_adversarially
-from trainers.scenes import ScenesRecipe
 
 SMALL = {"image_size": 16, "bits": 16, "num_steps": 1, "num_train": 48, "num_queries": 4, "batch_size": 16}
 

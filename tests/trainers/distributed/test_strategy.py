@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from trainers.distributed.cluster import Cluster
 from trainers.distributed.strategy import build_strategy, check_replicas
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 
 
 @pytest.mark.parametrize(

@@ -7,28 +7,23 @@ import numpy as np
 import pytest
 import tyro
 
-import trainers.coco
-import trainers.flickr25k
-import trainers.nus_wide
 import trainers.runs.run
 from saat_tf.data import Protocol, read_image_lists, write_image_lists
 from saat_tf.data.splits import seeded_split
 from saat_tf.data.tfds.coco import CLASS_NAMES, read_coco
 from saat_tf.data.tfds.flickr25k import read_flickr25k
 from saat_tf.data.tfds.nus_wide import read_nus_wide
-from trainers.coco import CocoRecipe
-from trainers.flickr25k import Flickr25kRecipe
-from trainers.nus_wide import NusWideRecipe
 from trainers.recipes.file_data import FileData, load_data_set
+from trainers.recipes.published import COCO, FLICKR25K, NUS_WIDE, CocoRecipe, Flickr25kRecipe, NusWideRecipe
 
 PAPER_TABLES = Path(__file__).parents[4] / "shared" / "reference" / "paper_tables.csv"
 SMALL = {"backbone": "small_cnn", "image_size": 16, "bits": 16}
 PROTOCOL = Protocol(num_images=5, num_queries=1, num_train=3)
 # Name, recipe, what it says to fetch, reader, name in the paper's tables.
 DATA_SETS = [
-    ("coco", CocoRecipe, trainers.coco.HOW_TO_GET, read_coco, "MS-COCO"),
-    ("flickr25k", Flickr25kRecipe, trainers.flickr25k.HOW_TO_GET, read_flickr25k, "FLICKR-25K"),
-    ("nus_wide", NusWideRecipe, trainers.nus_wide.HOW_TO_GET, read_nus_wide, "NUS-WIDE"),
+    ("coco", CocoRecipe, COCO.how_to_get, read_coco, "MS-COCO"),
+    ("flickr25k", Flickr25kRecipe, FLICKR25K.how_to_get, read_flickr25k, "FLICKR-25K"),
+    ("nus_wide", NusWideRecipe, NUS_WIDE.how_to_get, read_nus_wide, "NUS-WIDE"),
 ]
 
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from saat_tf.data import DataError, RetrievalData, evaluation_batches, write_image_lists
-from trainers import coco, scenes
-from trainers.coco import CocoRecipe
+from trainers.recipes import scenes
+from trainers.recipes.published import COCO, CocoRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
-from trainers.scenes import ScenesRecipe
 
 COUNTS = {"train": 5, "database": 9, "test": 3}
 
@@ -56,7 +56,7 @@ def folder(tmp_path):
 
 def test_images_are_those_of_the_lists_that_the_run_keeps(folder, tmp_path):
     recipe = CocoRecipe(data_dir=folder, num_labels=2, limit_train=4, image_size=16)
-    trained = coco.load(recipe)
+    trained = COCO.load(recipe)
     assert (len(trained.train), len(trained.database), len(trained.class_names)) == (4, 8, 2)
     write_image_lists(trained.lists, trained.class_names, tmp_path / "run" / "split", suffix=".txt.gz")
     same(load_run_data(tmp_path / "run", card_of("coco", recipe)), trained)
@@ -64,12 +64,12 @@ def test_images_are_those_of_the_lists_that_the_run_keeps(folder, tmp_path):
 
 def test_images_that_have_moved_are_named_and_found_where_they_are_said_to_be(folder, tmp_path):
     recipe = CocoRecipe(data_dir=folder, num_labels=2, limit_train=4, image_size=16, skip_unreadable=True)
-    trained = coco.load(recipe)
+    trained = COCO.load(recipe)
     write_image_lists(trained.lists, trained.class_names, tmp_path / "run" / "split")
     moved = shutil.move(folder, tmp_path / "moved")
     with pytest.raises(DataError, match=r"train0\.png"):
         load_run_data(tmp_path / "run", card_of("coco", recipe))
-    expected = coco.load(dataclasses.replace(recipe, data_dir=moved))
+    expected = COCO.load(dataclasses.replace(recipe, data_dir=moved))
     same(load_run_data(tmp_path / "run", card_of("coco", recipe), moved), expected)
 
 

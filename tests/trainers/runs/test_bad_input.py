@@ -14,12 +14,11 @@ from PIL import Image
 
 import trainers.runs.run
 from saat_tf.backbones import backbone_spec, save_weights_file
-from trainers.coco import HOW_TO_GET as HOW_TO_GET_COCO
-from trainers.coco import CocoRecipe
-from trainers.corel5k import HOW_TO_GET as HOW_TO_GET_COREL5K
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes.corel5k import HOW_TO_GET as HOW_TO_GET_COREL5K
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.file_data import load_files
-from trainers.scenes import ScenesRecipe, load
+from trainers.recipes.published import COCO, CocoRecipe
+from trainers.recipes.scenes import ScenesRecipe, load
 
 USAGE_ERROR = 2
 SMALL = {"backbone": "small_cnn", "image_size": 16, "bits": 16}
@@ -60,7 +59,7 @@ def run_corel5k(error_of, **options):
 
 def run_coco(error_of, **options):
     recipe = CocoRecipe(**{**SMALL, "run_dir": Path("made/run"), **options})
-    return error_of(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO))
+    return error_of(recipe, "coco", lambda: load_files(recipe, "coco", COCO.how_to_get))
 
 
 def picture(image_format):
@@ -306,7 +305,7 @@ def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
     began = []
     monkeypatch.setattr(trainers.runs.run, "run", lambda *arguments: began.append(arguments))
     recipe = CocoRecipe(**SMALL, data_dir=data_dir, run_dir=tmp_path / "run", limit_train=2)
-    assert trainers.runs.run.main(recipe, "coco", lambda: load_files(recipe, "coco", HOW_TO_GET_COCO)) == 0
+    assert trainers.runs.run.main(recipe, "coco", lambda: load_files(recipe, "coco", COCO.how_to_get)) == 0
     ((_, data, encoder, run_folder),) = began
     assert [len(split) for split in (data.train, data.database, data.test)] == [2, 3, 2]
     assert list(data.class_names) == ["label 0", "label 1"]

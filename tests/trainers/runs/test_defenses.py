@@ -1,4 +1,4 @@
-"""Defences from the command line: names on card and files, recipes, averaged weights, held-out queries, ComDefend."""
+"""Defenses from the command line: names on card and files, recipes, averaged weights, held-out queries, ComDefend."""
 
 import dataclasses
 import json
@@ -10,16 +10,17 @@ import pytest
 from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import evaluation_batches, training_epochs
 from saat_tf.layers import CodeBank
-from trainers import comdefend, scenes
+from trainers import comdefend
 from trainers.callbacks import model_selection as selection
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
 from trainers.evaluate import main as evaluate
+from trainers.recipes import scenes
 from trainers.recipes.defense_options import STRONG, named_recipe, read_command_line
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs import run, training
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
-from trainers.scenes import ScenesRecipe
 
 SMALL = {"image_size": 16, "bits": 16, "pretrain_epochs": 1, "epochs": 1, "num_steps": 1, "attack_steps": 2}
 SMALL = {**SMALL, "num_train": 64, "num_queries": 6, "batch_size": 32}
@@ -37,7 +38,7 @@ def card_of(run_dir):
     return json.loads((run_dir / "card.json").read_text())
 
 
-def test_a_run_bears_the_name_of_its_defence(cgat_run, capsys):
+def test_a_run_bears_the_name_of_its_defense(cgat_run, capsys):
     card = card_of(cgat_run)
     assert {row["defense"] for row in card["results"]} == {"none", "cgat"}
     assert (card["config"]["recipe"], card["config"]["defense"]) == ("strong", "cgat")
@@ -71,7 +72,7 @@ def test_a_named_recipe_gives_defaults_that_the_user_overrides():
 
 
 @pytest.mark.parametrize("arguments", [["--recipe", "weak"], ["--recipe"], ["--defense", "none"]])
-def test_an_unknown_recipe_or_defence_is_refused(arguments, capsys):
+def test_an_unknown_recipe_or_defense_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         read_command_line(ScenesRecipe, arguments)
     assert error.value.code == USAGE_ERROR
@@ -79,7 +80,7 @@ def test_an_unknown_recipe_or_defence_is_refused(arguments, capsys):
 
 
 @pytest.mark.parametrize("defense, weights", [("saat", (1.0, 1e-4)), ("cgat", (1.0, 0.0)), ("atrdh", (2.0, None))])
-def test_weights_default_to_those_of_the_defences_authors(defense, weights):
+def test_weights_default_to_those_of_the_defenses_authors(defense, weights):
     recipe = ScenesRecipe(defense=defense, **SMALL)
     bank = CodeBank.from_labels(np.eye(4), recipe.bits)
     model = build_defense(recipe, build_encoder(recipe), bank, build_hashing_loss(recipe, 4))

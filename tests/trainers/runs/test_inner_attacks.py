@@ -8,15 +8,15 @@ import pytest
 
 from saat_tf.layers import CodeBank
 from saat_tf.models.inner import NFGSM, FGSMPrior, Free, Steps
-from trainers import scenes
 from trainers.callbacks.catastrophic_overfitting import OverfittingMonitor
-from trainers.corel5k import Corel5kRecipe
+from trainers.recipes import scenes
+from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import read_command_line
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs import run
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
-from trainers.scenes import ScenesRecipe
 from trainers.tuning.search_space import default_space
 
 SMALL = {"image_size": 16, "bits": 16, "num_train": 20, "num_queries": 4, "batch_size": 8, "watch_queries": 0}

@@ -25,10 +25,10 @@ from tests.trainers.commands import ROOT, run
 from trainers.callbacks.accuracy_probe import AccuracyProbe
 from trainers.recipes.class_data import load_class_data
 from trainers.recipes.pretrain_recipe import PretrainRecipe
+from trainers.recipes.scenes import ScenesRecipe
 from trainers.runs.pretraining import PRETRAINING
 from trainers.runs.run import main
 from trainers.runs.training import build_encoder
-from trainers.scenes import ScenesRecipe
 
 pytest.importorskip("safetensors", reason="the package safetensors is not installed")
 
@@ -53,7 +53,7 @@ runpy.run_module("trainers.pretrain", run_name="__main__", alter_sys=True)
 
 
 def picture(column, number):
-    """A noisy picture of 20 x 20 pixels in which the class's colour is brighter."""
+    """A noisy picture of 20 x 20 pixels in which the class's color is brighter."""
     pixels = np.random.default_rng([column, number]).integers(0, 200, (20, 20, 3))
     pixels[..., 2 - column] += 14
     stream = io.BytesIO()
@@ -63,7 +63,7 @@ def picture(column, number):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pretraining") / "colours"
+    root = tmp_path_factory.mktemp("pretraining") / "colors"
     for column, name in enumerate(CLASSES):
         for split, first, count in (("train", 0, TRAIN), ("val", 100, HELD_OUT)):
             (root / split / name).mkdir(parents=True)
@@ -77,7 +77,7 @@ def recipe_of(folder, run_dir, **options):
 
 
 def start(recipe):
-    return main(recipe, "colours", lambda: load_class_data(recipe), PRETRAINING)
+    return main(recipe, "colors", lambda: load_class_data(recipe), PRETRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +168,10 @@ def test_the_stored_predictions_are_those_of_the_exported_classifier(whole):
     with np.load(whole / "export" / "predictions.npz") as stored:
         assert np.argmax(classifier(images), axis=1).tolist() == stored["clean"].tolist()
         for restart, found in enumerate(stored["attacked"]):
-            crafted = pgd(
+            perturbed = pgd(
                 lambda x, alpha: classifier(x), tf.constant(images), -tf.one_hot(classes, 3), tf.constant([0, restart])
             )
-            assert np.argmax(classifier(crafted), axis=1).tolist() == found.tolist()
+            assert np.argmax(classifier(perturbed), axis=1).tolist() == found.tolist()
 
 
 def test_a_card_names_what_made_it(whole):

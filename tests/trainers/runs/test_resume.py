@@ -16,10 +16,10 @@ from tests.stress.kill_resume import KILLED, Runs
 from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
 from trainers.distributed.coordination import Workers
 from trainers.recipes.identity import identity, options
+from trainers.recipes.scenes import ScenesRecipe, load
 from trainers.run_folder.state import RunFolder
 from trainers.runs.resume import check_options
 from trainers.runs.run import main
-from trainers.scenes import ScenesRecipe, load
 
 
 @pytest.fixture(scope="module")

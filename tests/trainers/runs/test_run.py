@@ -16,8 +16,8 @@ from PIL import Image
 from saat_tf.data import CLASS_NAMES, DataError, draw_scenes, read_image_lists
 from saat_tf.metrics import chance_map
 from tests.trainers.commands import SMALL, run
-from trainers.coco import CocoRecipe
 from trainers.recipes.file_data import load_files
+from trainers.recipes.published import CocoRecipe
 
 COCO_MINI = Path(__file__).parents[4] / "shared" / "data" / "coco_mini"
 NETWORK = ["--backbone", "small_cnn", "--image-size", "32"]

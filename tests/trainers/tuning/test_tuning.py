@@ -13,8 +13,8 @@ from keras_tuner.engine.trial import TrialStatus
 from saat_tf.files import write_json
 from trainers import sweep
 from trainers.recipes.defense_options import named_recipe, read_command_line
-from trainers.scenes import ScenesRecipe
-from trainers.tuning.search_algorithms import LastingOracle, build_oracle, exhausted, planned_trials
+from trainers.recipes.scenes import ScenesRecipe
+from trainers.tuning.search_algorithms import ResumableOracle, build_oracle, exhausted, planned_trials
 from trainers.tuning.search_space import default_space, hyperparameters, read_space
 from trainers.tuning.study import FAILED, Result, Study, best_of, pareto
 from trainers.tuning.study_report import command_of
@@ -106,7 +106,7 @@ def peak(values):
 # --- the space ---
 
 
-def test_the_default_space_is_what_the_options_say_and_fits_every_defence():
+def test_the_default_space_is_what_the_options_say_and_fits_every_defense():
     texts = [str(dimension) for dimension in read_space(default_space(ScenesRecipe()), ScenesRecipe())]
     assert texts == [
         "epsilon-255=4..16", "step-255=0.5..4:log", "num-steps=3..10", "adversarial-weight=0.3..5:log",
@@ -258,7 +258,7 @@ def test_a_trial_that_was_begun_as_the_process_died_is_drawn_again(tmp_path, mon
     search = Search(tmp_path, "random", SPACE, peak, max_trials=3)
     search.end(search.oracle.create_trial("tuner0"))
     with monkeypatch.context() as dying:
-        dying.setattr(LastingOracle, "save", lambda oracle: None)
+        dying.setattr(ResumableOracle, "save", lambda oracle: None)
         lost = search.oracle.create_trial("tuner0")
     search.begin()
     again = search.oracle.create_trial("tuner0")

@@ -69,7 +69,7 @@ def test_without_a_resize_the_middle_is_cut_out(width, height, left, top):
 
 @pytest.mark.parametrize("width, height", [(96, 64), (64, 96), (64, 64), (150, 50), (100, 67)])
 @pytest.mark.parametrize("image_size, resize_size", [(28, 32), (32, 32), (40, 48)])
-def test_a_smaller_image_is_pils_bilinear_resize_of_the_shorter_side_and_a_centre_crop(
+def test_a_smaller_image_is_pils_bilinear_resize_of_the_shorter_side_and_a_center_crop(
     width, height, image_size, resize_size
 ):
     image = smooth_image(width, height)
@@ -104,7 +104,7 @@ def test_a_larger_image_is_pils_bilinear_resize(width, height):
 
 @pytest.mark.parametrize("size", [(80, 40), (40, 80)], ids=["landscape", "portrait"])
 def test_the_cut_is_as_far_from_both_ends(size):
-    # Black, with a white square in the very middle and red ends that a centre crop must lose.
+    # Black, with a white square in the very middle and red ends that a center crop must lose.
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     long_axis = pixels if size[1] > size[0] else pixels.swapaxes(0, 1)
     long_axis[:16, :, 0] = long_axis[-16:, :, 0] = 255
@@ -130,7 +130,7 @@ def test_a_grey_jpeg_has_three_equal_channels_equal_to_pils():
     assert difference.max() < ROUNDING
 
 
-def test_a_colour_jpeg_is_equal_to_pils():
+def test_a_color_jpeg_is_equal_to_pils():
     contents = encoded(smooth_image(24, 24), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), np.float32) / 255
     difference = np.abs(decode(contents, 24, 24) - expected)
@@ -145,7 +145,7 @@ def test_a_png_with_transparency_or_in_grey_is_shown_on_white(mode):
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)
 
 
-def test_a_palette_png_gives_its_colours():
+def test_a_palette_png_gives_its_colors():
     image = random_image(16, 16).quantize(16)
     expected = np.asarray(image.convert("RGB"), np.float32) * np.float32(1 / 255)
     np.testing.assert_array_equal(decode(encoded(image), 16, 16), expected)

@@ -13,7 +13,7 @@ ROOM = 10_000
 
 
 def gif(frames, **options):
-    """A GIF of pictures in colours of their own, written by PIL with its extensions."""
+    """A GIF of pictures in colors of their own, written by PIL with its extensions."""
     pixels = np.random.default_rng(0).integers(0, 256, (frames, 30, 40, 3), np.uint8)
     first, *others = [Image.fromarray(one).quantize(16 + i) for i, one in enumerate(pixels)]
     buffer = io.BytesIO()

@@ -85,7 +85,7 @@ def test_a_sound_folder_is_clean_and_counted(folder):
         ("database_img.txt", ["a.png", "", "c.png"], "error", "1 blank lines", ["database_img.txt:2"]),
         ("database_label.txt", ["1 0", "0", "1 1"], "error", "1 rows are not of 2 values",
          ["database_label.txt:2: 1 values"]),
-        ("database_label.txt", ["1 0", "0 2", "1 1"], "error", "1 rows hold other values",
+        ("database_label.txt", ["1 0", "0 2", "1 1"], "error", "1 rows contain other values",
          ["database_label.txt:2: '2'"]),
         ("test_label.txt", ["1 0 0", "0 1 0"], "error", "test_label.txt has 3", []),
         ("test_label.txt", ["1 0"], "error", "test_label.txt has 1 lines and test_img.txt has 2", []),

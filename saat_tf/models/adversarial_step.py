@@ -1,4 +1,4 @@
-"""A training step that crafts adversarial images and learns from them, whatever it learns."""
+"""Base of the training models that perturb images in each step and learn from them, whatever they learn."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ from saat_tf.threat_model import ThreatModel
 INNER_TRAINING = ("training", "inference")
 
 
-class Crafting(TrainingModel):
-    """Base of the training models that are adversarial: `perturb` crafts, `learn` descends.
+class AdversarialStep(TrainingModel):
+    """Base of the adversarial training models: `perturb` is the inner attack, `learn` the step of the optimizer.
 
     Args:
         encoder: the model to train.
         *parts: what else the model is trained with.
-        inner: how images are crafted: one of `saat_tf.models.inner`.
+        inner: the inner attack: one of `saat_tf.models.inner`.
         epsilon: radius of the ball in pixel units of [0, 1].
-        inner_training: "training" crafts x' with dropout and batch statistics as in a training step; "inference"
-            crafts it against the model that will be attacked.
+        inner_training: "training" perturbs x' with dropout and batch statistics as in a training step; "inference"
+            perturbs it against the model that will be attacked.
         seed: seed of the random starts.
 
     Raises:
@@ -69,7 +69,7 @@ class Crafting(TrainingModel):
         return adversarial_images
 
     def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
-        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the crafted ones."""
+        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the perturbed ones."""
         if self.inner.uses_training_gradients:
             self.inner.update_from_training(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
         else:
@@ -90,7 +90,7 @@ class Crafting(TrainingModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict) -> "Crafting":
+    def from_config(cls, config: dict) -> "AdversarialStep":
         """Rebuild the model with its parts."""
         inner = {"inner": keras.saving.deserialize_keras_object(config["inner"])} if "inner" in config else {}
         return super().from_config({**config, **inner})

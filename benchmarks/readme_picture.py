@@ -1,0 +1,104 @@
+"""Draw README's first picture from a run on photographs: `python -m benchmarks.readme_picture --run-dir RUN`.
+
+The run, with the photographs in the list format (the stored picture is of 554 photographs of MS-COCO):
+
+    python -m trainers.coco --data-dir DIR --run-dir RUN --backbone efficientnet_lite0 --image-size 80 \
+        --hashing-loss csq --optimizer adam --pretrain-learning-rate 0.002 --learning-rate 0.002 --recipe strong \
+        --pretrain-epochs 12 --epochs 5 --num-steps 3 --step-255 4 --attack-steps 5 --watch-queries 0
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from matplotlib.axes import Axes
+
+from benchmarks.timing import ROOT
+from export.encoder.run_encoder import load_encoder
+from saat_tf.attacks import mainstay_attack
+from saat_tf.data import RetrievalData, subset
+from saat_tf.evaluation import attack_split, encode_data, knowledge
+from saat_tf.evaluation.pictures import RELEVANT, UNRELATED
+from saat_tf.files import write_whole
+from saat_tf.hamming import hamming_distances, rank
+from saat_tf.models import HashingModel
+from saat_tf.threat_model import ThreatModel
+from trainers.run_folder.finished_run import load_run_data, read_card
+
+SHOWN_RESULTS = 4
+MODELS = {"hashing": "undefended", "robust": "robust"}
+EPSILON_255, NUM_STEPS = 8, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureOptions:
+    """Draw what two queries find, clean and perturbed, by the undefended and by the robust encoder of a run.
+
+    Args:
+        run_dir: folder of a finished run.
+        out: the picture to write.
+        queries: places of the queries in the run's test list.
+    """
+
+    run_dir: Path
+    out: Path = ROOT / "docs/pictures/photographs.png"
+    queries: tuple[int, ...] = (0, 1)
+
+
+def main(options: PictureOptions) -> None:
+    """Attack the queries on each encoder and draw what they find."""
+    card = read_card(options.run_dir)
+    data = load_run_data(options.run_dir, card)
+    data = dataclasses.replace(data, test=subset(data.test, np.array(options.queries)))
+    searches = {title: _searches(load_encoder(options.run_dir, name)[0], data) for name, title in MODELS.items()}
+    _draw(data, searches, options.out)
+
+
+def _searches(encoder: HashingModel, data: RetrievalData) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return of each query the adversarial image and the nearest database items, before and after the attack."""
+    encoded = encode_data(encoder, data)
+    attack = mainstay_attack(ThreatModel.from_255(EPSILON_255), knowledge(encoded, data).train, num_steps=NUM_STEPS)
+    attacked = attack_split(encoder, data.test, attack, data.test.labels, keep_images=len(data.test))
+    nearest = (
+        rank(hamming_distances(codes, encoded.database), SHOWN_RESULTS) for codes in (encoded.test, attacked.codes)
+    )
+    return list(zip(attacked.images, *nearest, strict=True))
+
+
+def _draw(data: RetrievalData, searches: dict[str, list], path: Path) -> None:
+    rows, gap = len(data.test) * len(searches), 0.15
+    figure, grid = plt.subplots(
+        rows, 2 * SHOWN_RESULTS + 5, figsize=(11, 1.05 * rows + 0.35), layout="constrained",
+        gridspec_kw={"width_ratios": [0.35, *2 * [1, gap, *[1] * SHOWN_RESULTS]][: 2 * SHOWN_RESULTS + 5]},
+    )  # fmt: skip
+    for axes in grid.flat:
+        axes.axis("off")
+    for i in range(len(data.test)):
+        image, labels = data.test.load(i).numpy(), data.test.labels[i]
+        for row, (title, found) in zip(grid[i * len(searches) :], searches.items(), strict=False):
+            adversarial, before, after = found[i]
+            row[0].text(0.9, 0.5, title, rotation=90, ha="right", va="center", fontsize=9)
+            for start, query, results in ((1, image, before), (SHOWN_RESULTS + 3, adversarial, after)):
+                row[start].imshow(query)
+                for axes, j in zip(row[start + 2 :], results, strict=False):
+                    _show_framed(axes, data.database.load(j).numpy(), bool(labels @ data.database.labels[j] > 0))
+    headers = ("query", "nearest images", "perturbed query", "nearest images")
+    for column, header in zip((1, 4, SHOWN_RESULTS + 3, SHOWN_RESULTS + 6), headers, strict=True):
+        grid[0, column].set_title(header, fontsize=9, loc="left" if "nearest" in header else "center")
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=90))
+    plt.close(figure)
+
+
+def _show_framed(axes: Axes, image: np.ndarray, relevant: bool) -> None:
+    axes.imshow(image)
+    axes.axis("on")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=RELEVANT if relevant else UNRELATED, linewidth=3)
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(PictureOptions)))
