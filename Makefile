@@ -2,19 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 BENCHMARKS := saat_step attack_speed cost map mainstay many_classes pipeline encoder demo
 
-.PHONY: demo test coverage gpu lint bench bench-quick tables refinements clean
+.PHONY: demo test test-fast coverage gpu lint bench bench-quick tables refinements clean
 
 demo: $(READY)  ## hash, attack and defend drawn images: at most 8 minutes on 2 cores
 	$(BIN)/python -m trainers.scenes $(DEMO_OPTIONS)
 
 test: $(READY)  ## the whole suite, a process for each core and a thread of TensorFlow for each process
-	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(PYTEST)
+
+test-fast: $(READY)  ## the suite without the tests that are marked as slow: those that take over 4 seconds of one core
+	$(PYTEST) -m "not slow"
 
 coverage: $(READY)  ## the whole suite with line and branch coverage: a table, and pages in htmlcov/
-	TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
-		--dist worksteal --cov --cov-report=term --cov-report=html
+	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 gpu: $(READY)  ## install CUDA's libraries, see whether TensorFlow finds a GPU, then check and time everything on it
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gpu]"

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 OPTIONS = {
-    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 4, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
+    "image_size": 16, "bits": 16, "num_train": 44, "num_queries": 2, "batch_size": 8, "pretrain_epochs": 2, "epochs": 2,
     "num_steps": 1, "attack_steps": 1, "checkpoint_every": 2, "flip": True,
 }  # fmt: skip
 KILLED = -signal.SIGKILL
@@ -56,6 +56,7 @@ def train(
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
     import trainers.recipes.scenes
     import trainers.runs.run
+    from tests.small_graphs import small_graphs
     from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
@@ -85,7 +86,7 @@ def train(
 
     Checkpointing._save = noted_save
     recipe = trainers.recipes.scenes.ScenesRecipe(run_dir=run_dir, resume=True, **{**OPTIONS, **options})
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), small_graphs():
         code = trainers.runs.run.main(recipe, "scenes", lambda: trainers.recipes.scenes.load(recipe))
     (notes / "calls").write_text(json.dumps(calls))
     raise SystemExit(code)

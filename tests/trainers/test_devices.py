@@ -12,7 +12,7 @@ from trainers.callbacks.checkpointing import Checkpointing
 from trainers.console.output import LOOK_EVERY, FitProgress
 from trainers.distributed.coordination import Workers
 from trainers.distributed.strategy import check_replicas
-from trainers.scenes import ScenesRecipe
+from trainers.recipes.scenes import ScenesRecipe
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def precisions_by_hand(codes, database_codes, labels, database_labels):
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
     before = rows_of(run_dir)
     assert main(options(run_dir, restarts=2)) == 0
@@ -74,6 +75,7 @@ def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
     assert (linf > 0).all() and (linf <= 8 / 255 + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_the_report_is_written_beside_the_card(run_dir):
     assert main(options(run_dir, report=True)) == 0
     page = (run_dir / "report.html").read_text(encoding="utf-8")
@@ -82,18 +84,21 @@ def test_the_report_is_written_beside_the_card(run_dir):
     assert list((run_dir / "figures").glob("*.svg"))
 
 
+@pytest.mark.slow
 def test_every_combination_of_radius_and_steps_is_run(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), epsilon_255=(2.0, 8.0), num_steps=(1, 2))) == 0
     settings = [(row["epsilon_255"], row["num_steps"]) for row in rows_of(run_dir) if "num_steps" in row]
     assert settings == [(2.0, 1), (2.0, 2), (8.0, 1), (8.0, 2)]
 
 
+@pytest.mark.slow
 def test_without_steps_each_attack_takes_its_published_ones_and_the_worst_case_spans_them(run_dir):
     assert main(options(run_dir, attacks=("pta", "hag"), num_steps=())) == 0
     rows = {row["attack"]: row["num_steps"] for row in rows_of(run_dir) if "num_steps" in row}
     assert rows == {"pta": 20, "hag": 100, "worst": 100}
 
 
+@pytest.mark.slow
 def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypatch):
     assert main(options(run_dir)) == 0
     first = rows_of(run_dir)
@@ -102,6 +107,7 @@ def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypat
     assert rows_of(run_dir) == first
 
 
+@pytest.mark.slow
 def test_a_call_that_was_stopped_keeps_the_attacks_that_were_done(run_dir, monkeypatch):
     attack, called = evaluate.attack_queries, []
 
@@ -120,6 +126,7 @@ def test_a_call_that_was_stopped_keeps_the_attacks_that_were_done(run_dir, monke
     assert called == ["mainstay", "hag", "hag"]
 
 
+@pytest.mark.slow
 def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
     assert main(options(run_dir, attacks=("p2p",))) == 0
     row = rows_of(run_dir)[-1]
@@ -130,6 +137,7 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
     assert not (attacked.labels * queries).any() and attacked.labels.any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeypatch):
     from_labels = fitted_attacks.ProSGAN.from_labels
     monkeypatch.setattr(fitted_attacks, "STEPS_PER_EPOCH", 5)
@@ -148,6 +156,7 @@ def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeyp
         np.testing.assert_array_equal(AttackedQueries.load(folder / name).codes, codes)
 
 
+@pytest.mark.slow
 def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), surrogate="none")) == 0
     assert main(options(run_dir, attacks=("mainstay",), defenses=("none",))) == 0
@@ -168,6 +177,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
 def test_bad_options_are_refused_before_anything_is_loaded(scenes_run, changes, message, capsys):
     assert main(options(scenes_run[0], **changes)) == 2
@@ -179,6 +189,7 @@ def test_a_folder_without_a_card_is_refused(tmp_path, capsys):
     assert "finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_codes_is_named_and_not_trusted(run_dir, capsys):
     assert main(options(run_dir, attacks=("mainstay",))) == 0
     (file,) = (run_dir / "evaluation" / "saat").glob("*.npz")

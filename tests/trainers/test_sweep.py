@@ -17,6 +17,7 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.evaluation import evaluate, result_value
 from saat_tf.threat_model import ThreatModel
+from tests.small_graphs import small_graphs
 from trainers import sweep
 from trainers.callbacks import checkpointing
 from trainers.callbacks.model_selection import hold_out
@@ -31,6 +32,13 @@ SWEEP = (
 RECIPE = {"image_size": 16, "bits": 16, "num_train": 40, "num_queries": 4, "batch_size": 16, "pretrain_epochs": 1}
 SCENES = [word for name, value in RECIPE.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 PATIENCE = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Have what is trained and loaded here the encoders of the processes."""
+    with small_graphs():
+        yield
 
 
 def command(study_dir, *scenes):
@@ -51,7 +59,8 @@ def sweep_in(arguments, environment, notes, kill_at):
         end_epoch(self, epoch, logs)
 
     checkpointing.Checkpointing.on_epoch_end = on_epoch_end
-    code = sweep.main(*sweep.read_command_line(arguments))
+    with small_graphs():
+        code = sweep.main(*sweep.read_command_line(arguments))
     sys.stdout.write(f"\nepochs {' '.join(epochs)}\n")
     sys.stdout.flush()
     raise SystemExit(code)
@@ -103,6 +112,7 @@ def sweeps(tmp_path_factory):
     return sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_within_the_trial(sweeps):
     assert sweeps.epochs("resumed")[0] == "1:1"  # and neither the undefended model nor trial 0 is trained again
     assert not any(epoch.startswith(("undefended", "0:")) for epoch in sweeps.epochs("resumed"))
@@ -118,6 +128,7 @@ def test_a_sweep_that_is_killed_goes_on_within_the_trial(sweeps):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_radius(sweeps):
     study, card = sweeps.study("alone"), sweeps.card("alone", "1")
     first = study["trials"][1]
@@ -140,6 +151,7 @@ def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_rad
     assert names == {".lock", "card.json", "config.json", "logs", "robust.keras"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_in_the_table_with_its_reason_and_not_best(sweeps):
     failed = sweeps.study("alone")["trials"][2]
     assert "NaN or infinite" in failed["reason"] and failed["robust"] is None and not failed["pareto"]
@@ -156,6 +168,7 @@ def test_a_trial_that_fails_is_in_the_table_with_its_reason_and_not_best(sweeps)
     assert picture.shape[0] > 400 and len(np.unique(picture)) > 10
 
 
+@pytest.mark.slow
 def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     for part in ("options.json", "undefended"):  # nothing of it has to be trained again
         source, target = sweeps.folder / "alone" / part, sweeps.folder / "shared" / part
@@ -183,6 +196,7 @@ def test_a_chief_and_two_workers_make_the_same_trials(sweeps):
     assert sweeps.end(late) == [0] and "has ended" in sweeps.said("late")
 
 
+@pytest.mark.slow
 def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweeps, capsys):
     assert sweep.main(*sweep.read_command_line(command(sweeps.folder / "alone", "--bits", "32", "--seed", "1"))) == 2
     message = capsys.readouterr().err
@@ -193,6 +207,7 @@ def test_other_options_are_refused_and_a_sweep_that_is_over_stays_as_it_is(sweep
     assert {path: path.stat().st_mtime_ns for path in runs} == before
 
 
+@pytest.mark.slow
 def test_a_round_of_hyperband_goes_on_as_if_the_training_had_never_ended(sweeps, tmp_path):
     data, validation = hold_out(load(ScenesRecipe(**RECIPE)), 8)
     runner = TrialRunner(ScenesRecipe(**RECIPE, epochs=2), data, validation, 40.0, 2, tf.distribute.get_strategy())

@@ -13,6 +13,7 @@ from saat_tf.replicas import deal
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_replicas_train_to_the_weights_and_the_bank_of_one(count):
     # A process each: logical devices can be set only before TensorFlow starts, and for one strategy.

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from saat_tf.layers import CodeBank
 from saat_tf.models import SAAT
 from saat_tf.threat_model import ThreatModel
+from tests.small_graphs import small_graphs
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError, EpochRobustness, collapsed
 from trainers.callbacks.robustness_probe import STEPS, RobustnessProbe
 from trainers.callbacks.tensorboard import PROFILED_STEPS
@@ -21,6 +22,12 @@ from trainers.runs import run
 from trainers.runs.training import build_encoder, build_hashing_loss, build_probe, train_adversarially
 
 SMALL = {"image_size": 16, "bits": 16, "num_steps": 1, "num_train": 48, "num_queries": 4, "batch_size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with small_graphs():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,7 @@ def watched(tmp_path_factory):
     return training
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
     tags = watched.scalars()
     parts = {f"epoch_{part}" for part in ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")}
@@ -93,6 +101,7 @@ def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
     assert len(list((watched.run_dir / "logs").rglob("*.xplane.pb"))) == 1 and len(PROFILED_STEPS) == 5
 
 
+@pytest.mark.slow
 def test_a_probe_changes_nothing_repeats_itself_and_flips_more_bits_step_by_step(watched):
     recipe = ScenesRecipe(**SMALL)
     data = scenes.load(recipe)
@@ -142,6 +151,7 @@ def crafted(monkeypatch):
     return crafted_measure
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(crafted, tmp_path, capsys):
     whole = Training(tmp_path / "whole")
     expected = whole.train(epochs=6, on_collapse="rollback")
@@ -168,6 +178,7 @@ def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(c
             np.testing.assert_array_equal(value, value_whole, err_msg=tag)
 
 
+@pytest.mark.slow
 def test_going_back_brings_the_most_robust_epochs_weights(crafted, tmp_path, monkeypatch):
     states = {}
     save = RunFolder.save

@@ -72,8 +72,10 @@ def whole(runs):
     return arrays(runs, "whole")
 
 
+@pytest.mark.slow
 def test_two_workers_train_to_the_weights_and_the_bank_of_one(runs, whole):
-    assert runs.run("alone", **OPTIONS) == 0
+    # Without the probe, which trains nothing, and up to the evaluation of what it has trained.
+    assert runs.run("alone", ("encode", 4), **OPTIONS, watch_queries=0) == KILLED
     position, state, metrics = whole
     alone_position, alone_state, alone_metrics = arrays(runs, "alone")
     assert position == alone_position == {"phase": "saat", "epoch": 1, "step": 0, "steps": 6}
@@ -83,6 +85,7 @@ def test_two_workers_train_to_the_weights_and_the_bank_of_one(runs, whole):
     assert runs.states("whole") == runs.states("whole-1")  # to the bit, the same in both
 
 
+@pytest.mark.slow
 def test_only_the_chief_writes(runs, whole):
     alone = {path.name for path in (runs.folder / "whole").iterdir()}
     assert {"card.json", "hashing.keras", "robust.keras", "logs", "checkpoints", "maps.png"} <= alone
@@ -90,6 +93,7 @@ def test_only_the_chief_writes(runs, whole):
     assert not list((runs.folder / "whole").rglob(".*"))
 
 
+@pytest.mark.slow
 def test_workers_that_are_interrupted_killed_and_lost_go_on_to_the_same_bits(runs, whole):
     # Ctrl-C at one worker ends both after the same step, with a checkpoint.
     step = "on_train_batch_end"
@@ -113,6 +117,7 @@ def test_workers_that_are_interrupted_killed_and_lost_go_on_to_the_same_bits(run
     assert together(runs, "cut") == [0, 0]  # it is finished, as both learn
 
 
+@pytest.mark.slow
 def test_a_wrong_address_ends_a_worker_within_a_minute_with_the_address(runs):
     right, wrong = free_addresses(2)
     cluster = {"cluster": {"worker": [right, wrong]}, "task": {"type": "worker", "index": 0}}

@@ -347,6 +347,7 @@ def run_module(folder, module, *options):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_an_unknown_option(tmp_path):
     done = run_module(tmp_path, "trainers.scenes", "--no-such-option")
     assert done.returncode == USAGE_ERROR
@@ -354,6 +355,7 @@ def test_the_command_line_refuses_an_unknown_option(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_without_data_says_what_to_fetch(tmp_path):
     done = run_module(tmp_path, "trainers.coco")
     assert done.returncode == USAGE_ERROR
@@ -365,6 +367,7 @@ def test_the_command_line_without_data_says_what_to_fetch(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_explains_itself(tmp_path):
     done = run_module(tmp_path, "trainers.corel5k", "--help")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from saat_tf.layers import CodeBank
 from saat_tf.models.inner import NFGSM, FGSMPrior, Free, Steps
+from tests.small_graphs import small_graphs
 from trainers.callbacks.catastrophic_overfitting import OverfittingMonitor
 from trainers.recipes import scenes
 from trainers.recipes.corel5k import Corel5kRecipe
@@ -20,6 +21,14 @@ from trainers.runs.training import build_defense, build_encoder, build_hashing_l
 from trainers.tuning.search_space import default_space
 
 SMALL = {"image_size": 16, "bits": 16, "num_train": 20, "num_queries": 4, "batch_size": 8, "watch_queries": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with small_graphs():
+        yield
+
+
 KINDS = ("pgd", "pgd-2", "pgd-3", "n-fgsm", "fgsm-prior", "yopo", "free")
 
 
@@ -101,6 +110,7 @@ def trained(run_dir, *callbacks, **options):
         return [stored[name] for name in sorted(stored.files)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner, epochs, cut_at", [("free", 8, 12 + 7), ("fgsm-prior", 2, 4)])
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(inner, epochs, cut_at, tmp_path):
     whole = trained(tmp_path / "whole", inner=inner, epochs=epochs)

@@ -30,6 +30,7 @@ def runs(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 def test_a_run_checkpoints_on_the_way_and_after_each_epoch_and_keeps_two(runs):
     # 44 images in batches of 8 are 6 steps an epoch, saved after 2, 4 and at its end; 2 + 2 epochs.
     kept = sorted(path.name for path in (runs.folder / "whole" / "checkpoints").glob("[0-9]*"))
@@ -42,6 +43,7 @@ def position(runs, name):
     return newest, json.loads((newest / "facts.json").read_text())["position"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
     # As a checkpoint was about to be put in its place, in the middle of the second epoch of pre-training.
     assert runs.run("cut", ("replace", 5)) == KILLED
@@ -61,15 +63,19 @@ def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
     assert runs.outcome("cut") == runs.outcome("whole")
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices_that_is_cut_off_goes_on_to_the_same_bits(runs):
     options = {"devices": ("CPU:0", "CPU:1"), "num_train": 43, "pretrain_epochs": 1, "epochs": 1}
-    assert runs.run("pair", **options) == 0
+    # Without the probe, which trains nothing, and up to the evaluation of what it has trained.
+    assert runs.run("pair", ("encode", 4), **options, watch_queries=0) == KILLED
+    assert position(runs, "pair")[1] == {"phase": "saat", "epoch": 1, "step": 0, "steps": 6}
     assert runs.run("pair-cut", ("on_train_batch_end", 6 + 4), **options) == KILLED
     assert position(runs, "pair-cut")[1] == {"phase": "saat", "epoch": 0, "step": 4, "steps": 4}
     assert runs.run("pair-cut", **options) == 0
     assert runs.states("pair-cut") == runs.states("pair")
 
 
+@pytest.mark.slow
 def test_a_finished_run_stays_as_it_is(runs):
     before = {path: path.stat().st_mtime_ns for path in (runs.folder / "whole").rglob("*")}
     assert runs.run("whole") == 0
@@ -113,6 +119,7 @@ def test_what_is_no_number_ends_the_training_with_advice_and_is_not_saved(tmp_pa
     assert "lower --learning-rate" in str(ended.value) and not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_identity_of_data_is_that_of_its_labels(runs):
     first, again, other = (
         identity(load(ScenesRecipe(image_size=16, num_train=20, num_queries=3, seed=seed)))["data"]
@@ -121,6 +128,7 @@ def test_the_identity_of_data_is_that_of_its_labels(runs):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_other_data_is_refused(runs):
     shutil.copytree(runs.folder / "whole", runs.folder / "other")
     (runs.folder / "other" / "card.json").unlink()

@@ -48,6 +48,7 @@ def run_here(monkeypatch, capsys):
     return run_here
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_all_that_a_run_made(scenes_run):
     run_dir, _ = scenes_run
     assert {str(p.relative_to(run_dir)) for p in run_dir.rglob("*") if p.is_file()} >= FILES
@@ -59,6 +60,7 @@ def test_a_run_folder_holds_all_that_a_run_made(scenes_run):
     assert not [p for p in run_dir.rglob("*") if p.name.startswith(".writing")]
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_done_and_what_came_out(scenes_run):
     run_dir, _ = scenes_run
     card = json.loads((run_dir / "card.json").read_text())
@@ -78,6 +80,7 @@ def test_the_card_says_what_was_done_and_what_came_out(scenes_run):
         assert 0 <= row["value"] <= 1
 
 
+@pytest.mark.slow
 def test_the_chance_line_is_the_relevance_prior_of_the_drawn_data(scenes_run):
     run_dir, _ = scenes_run
     queries, database = draw_scenes(10, seed=1).labels, draw_scenes(96, seed=0).labels
@@ -86,6 +89,7 @@ def test_the_chance_line_is_the_relevance_prior_of_the_drawn_data(scenes_run):
     assert chance_map(queries, database) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_last_table_shows_both_models_with_chance(scenes_run):
     run_dir, output = scenes_run
     card = json.loads((run_dir / "card.json").read_text())
@@ -95,6 +99,7 @@ def test_the_last_table_shows_both_models_with_chance(scenes_run):
         assert f"{row['value']:.3f}" in output
 
 
+@pytest.mark.slow
 def test_the_clean_map_of_the_card_is_that_of_the_saved_model(scenes_run):
     run_dir, _ = scenes_run
     database, queries = draw_scenes(96, seed=0), draw_scenes(10, seed=1)
@@ -111,6 +116,7 @@ def test_the_clean_map_of_the_card_is_that_of_the_saved_model(scenes_run):
         assert value == pytest.approx(np.mean(precisions), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_card(scenes_run, tmp_path, run_here):
     run_dir, _ = scenes_run
     done = run_here("trainers.scenes", "--run-dir", tmp_path / "again", "--num-train", 96, "--num-queries", 10, *SMALL)
@@ -119,6 +125,7 @@ def test_the_same_seed_gives_the_same_card(scenes_run, tmp_path, run_here):
     assert cards[0]["results"] == cards[1]["results"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["robust", "hashing"])
 def test_an_exported_model_gives_the_bits_of_encode(scenes_run, tmp_path, run_here, name):
     run_dir, _ = scenes_run
@@ -133,6 +140,7 @@ def test_an_exported_model_gives_the_bits_of_encode(scenes_run, tmp_path, run_he
     np.testing.assert_array_equal(exported, expected)
 
 
+@pytest.mark.slow
 def test_an_export_overwrites_nothing_and_names_a_missing_run(scenes_run, tmp_path, run_here):
     run_dir, _ = scenes_run
     (tmp_path / "there").mkdir()
@@ -164,6 +172,7 @@ def photo_folder(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["trainers.coco", "trainers.corel5k"])
 def test_image_files_train_from_the_command_line(photo_folder, tmp_path, run_here, module):
     options = ["--data-dir", photo_folder, "--run-dir", tmp_path / "run", "--no-pretrained", "--limit-train", 16]
@@ -180,6 +189,7 @@ def test_image_files_train_from_the_command_line(photo_folder, tmp_path, run_her
     assert (tmp_path / "run" / "split" / "classes.txt").read_text().splitlines() == list(CLASS_NAMES)
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp_path, run_here):
     damaged = photo_folder / "images" / "0-1.jpg"  # in the training set and in the database
     damaged.write_bytes(damaged.read_bytes()[:200])
@@ -201,6 +211,7 @@ def test_a_cache_on_disk_gives_the_images_of_the_files(photo_folder, tmp_path):
         load_files(dataclasses.replace(recipe, cache_dir=tmp_path / "cache", random_crop=True), "coco", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="needs the real COCO images of shared/data/coco_mini")
 def test_real_coco_images_train_from_the_command_line(tmp_path, run_here):
     options = ["--data-dir", COCO_MINI, "--run-dir", tmp_path / "run", "--limit-train", 32]

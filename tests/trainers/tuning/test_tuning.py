@@ -22,9 +22,12 @@ from trainers.tuning.tuner import IP, PORT, TUNER_ID, check_port, chief_listens,
 
 SPACE = ("learning-rate=1e-4..1e-1:log", "num-steps=3..10", "epsilon-255=4,8")
 LISTS = ("learning-rate=0.001,0.01,0.1", "num-steps=3,10")
+# Of bayesian's trials five that are completed are drawn; each later one takes over a second with a Gaussian process.
+FEW = {"bayesian": 8}
+FEW_OF_WHICH_SOME_FAIL = {"bayesian": 12}
 
 
-@pytest.fixture(params=["random", "hyperband", "grid", "bayesian"])
+@pytest.fixture(params=["random", "hyperband", "grid", pytest.param("bayesian", marks=pytest.mark.slow)])
 def tuner(request):
     if request.param == "bayesian":
         pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -167,9 +170,10 @@ def test_the_command_line_has_both_options_and_the_best_trial_is_a_command():
 
 def test_a_search_that_is_cut_off_at_every_point_is_the_same_search(tmp_path, tuner):
     space = SPACE if tuner != "grid" else LISTS
-    whole, cut = (Search(tmp_path / name, tuner, space, peak, max_trials=None) for name in ("whole", "cut"))
+    whole, cut = (Search(tmp_path / name, tuner, space, peak, max_trials=FEW.get(tuner)) for name in ("whole", "cut"))
     tried, tried_cut = whole.go(), cut.go(cut=True)
     assert len(tried) == len(tried_cut) == planned_trials(whole.oracle) == len(whole.oracle.trials)
+    assert tuner != "bayesian" or len(tried) > whole.oracle.num_initial_points  # and trials of the process
     if tuner != "bayesian":  # which draws anew where its descent begins
         assert tried == tried_cut
     drawn = [values for values in tried_cut if "tuner/trial_id" not in values]
@@ -182,13 +186,16 @@ def test_a_trial_that_fails_is_never_best_in_any_search(tmp_path, tuner):
     def robust(values):
         return None if values["learning_rate"] > 0.008 else peak(values)
 
-    search = Search(tmp_path, tuner, SPACE if tuner != "grid" else LISTS, robust)
+    search = Search(
+        tmp_path, tuner, SPACE if tuner != "grid" else LISTS, robust, max_trials=FEW_OF_WHICH_SOME_FAIL.get(tuner)
+    )
     search.oracle.common_cause = lambda: None
     tried = search.go()
     results = search.results()
     failed = {result.trial for result in results if result.values["learning_rate"] > 0.008}
     assert failed and {result.trial for result in results if result.status == FAILED} == failed
     completed = [result for result in results if result.trial not in failed]
+    assert tuner != "bayesian" or len(completed) > search.oracle.num_initial_points  # and a trial of the process
     assert best_of(results).robust == max(peak(result.values) for result in completed)
     assert not any(result.pareto or result.robust for result in results if result.trial in failed)
     assert not {values.get("tuner/trial_id") for values in tried} & failed

@@ -1,0 +1,44 @@
+"""What is traced in no time: an encoder of one convolution, and graphs that are run as they were traced.
+
+Where a test trains real steps in order to compare trainings with each other, nearly all of its time is that of tracing
+small_cnn and of TensorFlow's optimization of graphs that then run a few times. Neither is what such a test is about.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from unittest import mock
+
+import keras
+import tensorflow as tf
+
+from saat_tf.backbones import backbone_spec
+from saat_tf.layers.batch_norm import BatchNormalization
+from saat_tf.models import hashing_model
+
+
+def tiny_backbone(image_size: int) -> keras.Model:
+    """Build one convolution and a batch norm."""
+    inputs = keras.Input((image_size, image_size, 3))
+    x = keras.layers.Conv2D(6, 3, strides=2, use_bias=False)(inputs)
+    x = keras.layers.ReLU()(BatchNormalization(momentum=0.9)(x))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@contextlib.contextmanager
+def tiny_encoders() -> Iterator[None]:
+    """Have every encoder built on `tiny_backbone`."""
+    spec = dataclasses.replace(backbone_spec("small_cnn"), build=tiny_backbone)
+    with mock.patch.object(hashing_model, "backbone_spec", lambda name: spec):
+        yield
+
+
+@contextlib.contextmanager
+def small_graphs() -> Iterator[None]:
+    """Have every encoder built on `tiny_backbone`, and no graph optimized."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        with tiny_encoders():
+            yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
