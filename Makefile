@@ -44,6 +44,7 @@ refinements: $(READY)  ## what each refinement of adversarial training gives on 
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --disable-pip-version-check --constraint constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,pretrained,litert,serving,search,milvus,ray,demo,runtimes]"
 	touch $(READY)
 

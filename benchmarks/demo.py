@@ -4,7 +4,6 @@ Claim: in at most 8 minutes and 3 GB the attack sends MAP below chance, and SAAT
 the undefended model's clean MAP. Baselines: chance, and the undefended model.
 """
 
-import json
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import tyro
 
 from benchmarks.timing import write_result
 from saat_tf.evaluation import result_value
+from trainers.run_folder.finished_run import read_card
 
 QUICK = ("--image-size", "16", "--num-train", "64", "--num-queries", "8",
          "--pretrain-epochs", "1", "--epochs", "1", "--num-steps", "2", "--attack-steps", "2")  # fmt: skip
@@ -31,7 +31,7 @@ def main(*, quick: bool = False) -> None:
         [sys.executable, "-m", "trainers.scenes", "--run-dir", str(run_dir), *(QUICK if quick else ())], check=True
     )
     seconds = time.perf_counter() - started
-    card = json.loads((run_dir / "card.json").read_text())
+    card = read_card(run_dir)
     clean = result_value(card, defense="none", attack="none")
     attacked = result_value(card, defense="none", attack="mainstay")
     robust = result_value(card, defense="saat", attack="mainstay")

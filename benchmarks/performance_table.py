@@ -5,15 +5,19 @@ of docs/performance.md. A benchmark that has not been run leaves its lines out.
 """
 
 import collections
-import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.cards import REMEDY
 from benchmarks.markdown import TEMPLATES
 from benchmarks.performance_lines import LINES, Line
 from benchmarks.timing import ROOT
-from saat_tf.files import write_whole
+from saat_tf.command_line import ExitCode
+from saat_tf.files import write_text
+from saat_tf.strict_json import read_object
+from saat_tf.text_lists import DataError
 
 BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
 
@@ -28,9 +32,14 @@ class Machine(NamedTuple):
 
 
 def read_cards(folder: Path) -> dict[str, dict]:
-    """Return the cards that there are, by name of the benchmark."""
+    """Return the cards that there are, by name of the benchmark.
+
+    Raises:
+        DataError: one is damaged.
+    """
     files = {name: folder / f"{name}.json" for name in LINES}
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+    fields = {"machine": dict, "versions": dict}
+    return {name: read_object(file, fields, remedy=REMEDY) for name, file in files.items() if file.is_file()}
 
 
 def headlines(cards: Mapping[str, Mapping]) -> str:
@@ -48,12 +57,24 @@ def details(cards: Mapping[str, Mapping], pictures: Path) -> str:
 
 
 def _rendered(template: str, cards: Mapping[str, Mapping], is_shown: Callable[[Line], bool], **values: object) -> str:
-    lines = {name: [line for line in LINES[name](card) if is_shown(line)] for name, card in cards.items()}
+    lines = {name: [line for line in lines_of(name, card) if is_shown(line)] for name, card in cards.items()}
     lines = {name: own for name, own in lines.items() if own}
     machines = collections.defaultdict(list)
     for name in lines:
         machines[machine_of(cards[name])].append(name)
     return TEMPLATES.get_template(template).render(cards=cards, lines=lines, machines=machines, **values).strip()
+
+
+def lines_of(name: str, card: Mapping) -> list[Line]:
+    """Return the lines of a benchmark's card.
+
+    Raises:
+        DataError: the card lacks figures.
+    """
+    try:
+        return list(LINES[name](card))
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{name}.json lacks figures ({type(error).__name__}: {error}). {REMEDY}") from error
 
 
 def machine_of(card: Mapping) -> Machine:
@@ -89,13 +110,15 @@ def pages(root: Path) -> dict[Path, str]:
     return {page: with_block(page.read_text(encoding="utf-8"), block, page.name) for page, block in blocks.items()}
 
 
-def main(root: Path = ROOT) -> None:
-    """Rewrite what has changed."""
-    for page, text in pages(root).items():
-        if text != page.read_text(encoding="utf-8"):
-            write_whole(page, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
-            print(f"{page.relative_to(root)}: new figures")
+def main(root: Path = ROOT) -> int:
+    """Rewrite what has changed; return the exit code: 0, or 2 where a card or a page is damaged."""
+    with ExitCode() as outcome:
+        for page, text in pages(root).items():
+            if text != page.read_text(encoding="utf-8"):
+                write_text(page, text)
+                print(f"{page.relative_to(root)}: new figures")
+    return outcome.code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

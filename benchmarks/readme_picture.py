@@ -1,10 +1,9 @@
-"""Draw README's first picture from a run on photographs: `python -m benchmarks.readme_picture --run-dir RUN`.
+"""Draw searches with photographs, clean and perturbed: `python -m benchmarks.readme_picture --run-dir RUN`.
 
-The run, with the photographs in the list format (the stored picture is of 554 photographs of MS-COCO):
+RUN is a run on photographs. It shows robustness only where the run has some: see the worst case in its card.
 
     python -m trainers.coco --data-dir DIR --run-dir RUN --backbone efficientnet_lite0 --image-size 80 \
-        --hashing-loss csq --optimizer adam --pretrain-learning-rate 0.002 --learning-rate 0.002 --recipe strong \
-        --pretrain-epochs 12 --epochs 5 --num-steps 3 --step-255 4 --attack-steps 5 --watch-queries 0
+        --hashing-loss csq --optimizer adam --pretrain-learning-rate 0.002 --recipe strong
 """
 
 import dataclasses
@@ -44,7 +43,7 @@ class PictureOptions:
     """
 
     run_dir: Path
-    out: Path = ROOT / "docs/pictures/photographs.png"
+    out: Path = ROOT / "docs/pictures/photographs.jpg"
     queries: tuple[int, ...] = (0, 1)
 
 
@@ -70,9 +69,12 @@ def _searches(encoder: HashingModel, data: RetrievalData) -> list[tuple[np.ndarr
 
 def _draw(data: RetrievalData, searches: dict[str, list], path: Path) -> None:
     rows, gap = len(data.test) * len(searches), 0.15
+    half = [1, gap, *[1] * SHOWN_RESULTS]
+    widths = [0.35, *half, 2 * gap, *half]
+    second = 2 + len(half)
     figure, grid = plt.subplots(
-        rows, 2 * SHOWN_RESULTS + 5, figsize=(11, 1.05 * rows + 0.35), layout="constrained",
-        gridspec_kw={"width_ratios": [0.35, *2 * [1, gap, *[1] * SHOWN_RESULTS]][: 2 * SHOWN_RESULTS + 5]},
+        rows, len(widths), figsize=(11, 1.05 * rows + 0.35), layout="constrained",
+        gridspec_kw={"width_ratios": widths},
     )  # fmt: skip
     for axes in grid.flat:
         axes.axis("off")
@@ -81,14 +83,14 @@ def _draw(data: RetrievalData, searches: dict[str, list], path: Path) -> None:
         for row, (title, found) in zip(grid[i * len(searches) :], searches.items(), strict=False):
             adversarial, before, after = found[i]
             row[0].text(0.9, 0.5, title, rotation=90, ha="right", va="center", fontsize=9)
-            for start, query, results in ((1, image, before), (SHOWN_RESULTS + 3, adversarial, after)):
+            for start, query, results in ((1, image, before), (second, adversarial, after)):
                 row[start].imshow(query)
                 for axes, j in zip(row[start + 2 :], results, strict=False):
                     _show_framed(axes, data.database.load(j).numpy(), bool(labels @ data.database.labels[j] > 0))
     headers = ("query", "nearest images", "perturbed query", "nearest images")
-    for column, header in zip((1, 4, SHOWN_RESULTS + 3, SHOWN_RESULTS + 6), headers, strict=True):
+    for column, header in zip((1, 3, second, second + 2), headers, strict=True):
         grid[0, column].set_title(header, fontsize=9, loc="left" if "nearest" in header else "center")
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=90))
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=90, format="jpeg"))
     plt.close(figure)
 
 

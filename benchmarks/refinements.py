@@ -3,7 +3,6 @@
 import dataclasses
 import fnmatch
 import functools
-import json
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import keras
 import tyro
 
+from benchmarks.cards import REMEDY, wrong_entries
 from benchmarks.markdown import TEMPLATES
 from benchmarks.tables.cells import EPSILON_255, SCALES, SETTINGS, Cell, Scale, recipe_of
 from benchmarks.tables.figures import kept_share
@@ -21,6 +21,7 @@ from saat_tf.evaluation import encode_data, knowledge, machine, score_defense, v
 from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
+from saat_tf.strict_json import read_object
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import quiet_libraries, say, track
@@ -52,6 +53,7 @@ TRIALS: dict[str, dict] = {
     "weighted-6-free": {**WEIGHTED_6, "inner": "free"},
 }
 UNDEFENDED = "undefended"
+FIGURES = ("clean", "ideal", "worst", *EVALUATION_ATTACKS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,14 +103,16 @@ def read_figures(file: Path, scale: Scale, seed: int) -> dict:
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file contains figures of another scale or seed.
+        DataError: the file is damaged, or holds figures of another scale or seed.
     """
     read = ("image_size", "num_train", "num_queries", "pretrain_epochs", "epochs")
     of_scale = {name: getattr(scale, name) for name in read}
     setting = {**of_scale, "seed": seed, "attacks": list(EVALUATION_ATTACKS), "attack_steps": ATTACK_STEPS}
     if not file.is_file():
         return {"setting": setting, "trials": {}}
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = read_object(file, {"setting": dict, "trials": dict}, remedy=REMEDY)
+    if wrong := wrong_entries(card["trials"], {"options": dict, **dict.fromkeys(FIGURES, int | float)}):
+        raise DataError(f"{file}: {', '.join(wrong)} lack figures. {REMEDY}")
     if card["setting"] != setting:
         raise DataError(f"{file}: figures of other settings. Choose another --out, or move it.")
     changed = [n for n, row in card["trials"].items() if n in TRIALS and row["options"] != TRIALS[n]]

@@ -27,7 +27,8 @@ import tyro
 from export.search import Block, FaissIndex, kinds
 from export.search.kinds import Kind, recall
 from export.search.measure import exact_distances
-from saat_tf.durable import publish
+from saat_tf.files import write_text
+from saat_tf.strict_json import read_object
 
 DATA_DIR = Path("../shared/data/corel5k")
 CHUNK, TOP_K, NEIGHBORS, NOISE, EXACT_QUERIES = 100_000, 10, 32, 0.1, 200
@@ -103,11 +104,9 @@ def searched(folder: Path, effort: int, queries: np.ndarray, answer: multiproces
     """Open an index in a process of its own, search it, and answer with time, distances and memory."""
     index = FaissIndex(folder)
     attribute = EFFORTS[index.kind.name][0]
-    for segment in index.segments:
-        if attribute == "nprobe":
-            segment.index.nprobe = effort
-        elif attribute == "ef_search":
-            segment.index.hnsw.efSearch = effort
+    index.search(queries[:1], TOP_K)
+    if attribute:
+        kinds.set_effort(index._snapshot.cached, dataclasses.replace(index.kind, **{attribute: effort}))
     index.search(queries[:256], TOP_K)
     started = time.perf_counter()
     hits = [
@@ -175,8 +174,7 @@ def main(options: Options) -> None:
                 if options.only_build:
                     continue
                 if exact is None:
-                    codes = np.memmap(next(folder.glob("segment-*")) / "codes.bin", np.uint8, "r")
-                    exact = exact_distances(queries[:EXACT_QUERIES], codes.reshape(size, -1), TOP_K)
+                    exact = exact_distances(queries[:EXACT_QUERIES], FaissIndex(folder).codes(), TOP_K)
                 for effort in efforts:
                     row = {"items": size, "kind": name, **({attribute: effort} if attribute else {})}
                     rows.append({**row, **measure(folder, effort, queries, exact), **built})
@@ -188,10 +186,10 @@ def main(options: Options) -> None:
         "codes": "corel5k", "versions": {"faiss": faiss.__version__},
     }  # fmt: skip
     measured = {(row["items"], row["kind"]) for row in rows}
-    before = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.out.is_file() else []
+    before = read_object(options.out, {"results": list})["results"] if options.out.is_file() else []
     rows = [row for row in before if (row["items"], row["kind"]) not in measured] + rows
     text = json.dumps({**about, "results": rows}, indent=1) + "\n"
-    publish(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(options.out, text)
     print(text)
 
 

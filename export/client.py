@@ -15,16 +15,18 @@ import rich.text
 import tyro
 
 from export.serving.prediction import Client, ServingError, connect, with_retries
+from saat_tf.command_line import ExitCode
 from saat_tf.printable import printable
 
-FILES_FAILED, USAGE_ERROR = 1, 2
+FILES_FAILED = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClientOptions:
     """Send image files to TensorFlow Serving and print their codes, most significant bit first, as hexadecimals.
 
-    Ends with 0 where every file has a code, 1 where some could not be read, 2 where the server failed.
+    Ends with 0 where every file has a code, 1 where some could not be read, 2 where an option is wrong or the server
+    failed, and 130 where it was interrupted; the rows that came before are printed.
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
@@ -48,17 +50,15 @@ class ClientOptions:
 def main(options: ClientOptions) -> int:
     """Encode as `options` say; return the exit code."""
     rows = []
-    try:
+    with ExitCode(ServingError) as outcome:
         check_options(options)
         client = connect(options.uri, options.name, options.version, options.timeout)
         for row in encode_files(client, options.files, options.batch_size, options.retries):
             rows.append(row)
-    except (ServingError, ValueError, ImportError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        if rows:
-            show(rows, options.output)
-        return USAGE_ERROR
-    show(rows, options.output)
+    if rows:
+        show(rows, options.output)
+    if outcome.code:
+        return outcome.code
     return 0 if all(row["ok"] for row in rows) else FILES_FAILED
 
 

@@ -79,19 +79,26 @@ class Query(Place):
     """Image files to look for."""
     model: Path
     """The SavedModel whose codes the index holds."""
-    top_k: int = 10
-    """How many to show of each."""
+    top_k: int | None = None
+    """How many to show of each: 10, and with --max-distance all."""
     max_distance: int | None = None
-    """Show those alone of which at most so many bits differ. (FAISS' own range search leaves the bound out.)"""
+    """Show all of which at most so many bits differ; --top-k shows the nearest of these, and says how many more."""
     json: bool = False
     """Print JSON."""
     page: Path | None = None
     """Write a page with pictures, one HTML file."""
-    generation: int | None = None
-    """Search an older generation that is kept."""
 
 
-Command = Build | Add | Remove | Query
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """Read all of an index's database, and say whether it is as it was written."""
+
+    index: Path
+    """A folder of this machine."""
+    uri: None = None
+
+
+Command = Build | Add | Remove | Query | Check
 
 
 def main(command: Command) -> int:
@@ -99,7 +106,7 @@ def main(command: Command) -> int:
     try:
         if (command.index is None) == (command.uri is None):
             raise ValueError("Say where the index is: --index FOLDER, or --uri for Milvus.")
-        run = {Build: build, Add: add, Remove: remove, Query: query}[type(command)]
+        run = {Build: build, Add: add, Remove: remove, Query: query, Check: check}[type(command)]
         return run(command)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
@@ -109,7 +116,7 @@ def main(command: Command) -> int:
 def build(command: Build) -> int:
     """Make an index."""
     encoding = read_encoding(command.encoded)
-    about = {"code_length": encoding.code_length, "probe_codes": encoding.probe_codes}
+    about = {"code_length": encoding.code_length, "probe_codes": encoding.probe_codes, "root": encoding.root}
     blocks = with_metadata(read_blocks(command.encoded, encoding), command.metadata)
     if command.index is not None:
         index = FaissIndex.create(command.index, blocks, kind=command.kind, **about)
@@ -130,7 +137,7 @@ def add(command: Add) -> int:
     encoding = read_encoding(command.encoded)
     index = open_index(command)
     check_same_model(index.probe_codes, encoding.probe_codes, "codes to add")
-    count = index.add(with_metadata(read_blocks(command.encoded, encoding), command.metadata))
+    count = index.add(with_metadata(read_blocks(command.encoded, encoding), command.metadata), root=encoding.root)
     print(f"Added {count} items; the index has {len(index)}.")
     return 0
 
@@ -150,18 +157,25 @@ def remove(command: Remove) -> int:
 
 def query(command: Query) -> int:
     """Search an index."""
-    index = open_index(command, command.generation)
+    index = open_index(command)
     read, codes = encode_queries(command, index)
+    if command.max_distance is None:
+        found = index.search(codes, 10 if command.top_k is None else command.top_k)
+    else:
+        found = index.search_within(codes, command.max_distance)
     results = []
-    for path, hits in zip(read, index.search(codes, command.top_k), strict=True):
-        near = [hit for hit in hits if command.max_distance is None or hit.distance <= command.max_distance]
-        results.append(QueryResult(os.fspath(path), near))
+    for path, hits in zip(read, found, strict=True):
+        shown = hits if command.top_k is None else hits[: command.top_k]
+        if len(shown) < len(hits):
+            more = f"{len(hits) - len(shown)} more items lie within the distance; --top-k leaves them out."
+            print(f"{printable(os.fspath(path))}: {more}", file=sys.stderr)
+        results.append(QueryResult(os.fspath(path), shown))
     if command.json:
         print(result_json(results))
     elif command.page is None:
         rich.console.Console().print(result_table(results, index.code_length))
     if command.page is not None:
-        html = result_page(results, index.code_length)
+        html = result_page(results, index.code_length, index.roots)
         write_whole(command.page, lambda path: path.write_bytes(html))
         print(f"Page: {command.page}", file=sys.stderr)
     return 0 if len(read) == len(command.images) else USAGE_ERROR
@@ -184,12 +198,18 @@ def encode_queries(command: Query, index: SearchIndex) -> tuple[list[Path], np.n
     return [path for path, good in zip(command.images, ok, strict=True) if good], codes[ok]
 
 
-def open_index(place: Place, generation: int | None = None) -> SearchIndex:
+def check(command: Check) -> int:
+    """Check an index."""
+    index = FaissIndex(command.index)
+    index.check()
+    print(f"{command.index}: {len(index)} items, all as they were written.")
+    return 0
+
+
+def open_index(place: Place) -> SearchIndex:
     """Open the index at a place."""
     if place.index is not None:
-        return FaissIndex(place.index, generation)
-    if generation is not None:
-        raise ValueError("Only an index of this machine, --index, has generations.")
+        return FaissIndex(place.index)
     from export.search.milvus_index import MilvusIndex
 
     return MilvusIndex(place.uri, place.collection)

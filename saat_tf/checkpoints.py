@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.files import atomic
+from saat_tf.files import atomic, json_text
+from saat_tf.strict_json import read_object
 
 KEPT = 2
 ARRAYS, FACTS, MANIFEST = "arrays.npz", "facts.json", "manifest.json"
@@ -66,8 +66,8 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
     with atomic(folder) as temporary:
         temporary.mkdir()
         np.savez(temporary / ARRAYS, **{f"{i:06d}": array for i, array in enumerate(arrays)})
-        _write_facts(temporary / FACTS, dict(facts))
-        _write_facts(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
+        _write(temporary / FACTS, dict(facts))
+        _write(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
         if folder.exists():
             _remove(folder)
     for old in _folders(root)[:-KEPT]:
@@ -98,18 +98,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         ValueError: a file is missing, truncated or changed; the message names it.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        for name in (ARRAYS, FACTS):
-            if _digest(folder / name) != manifest[name]:
-                raise ValueError(f"{folder / name}: is not what was written: cut short, or changed.")
-        facts = json.loads((folder / FACTS).read_bytes())
-        with np.load(folder / ARRAYS, allow_pickle=False) as stored:
-            return Checkpoint(folder, facts, [stored[name] for name in sorted(stored.files)])
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename}: is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / MANIFEST}: is damaged.") from error
+    for name in (MANIFEST, ARRAYS, FACTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: is missing.")
+    manifest = read_object(folder / MANIFEST, {ARRAYS: str, FACTS: str}, remedy="It is damaged.")
+    for name in (ARRAYS, FACTS):
+        if _digest(folder / name) != manifest[name]:
+            raise ValueError(f"{folder / name}: is not what was written: cut short, or changed.")
+    facts = read_object(folder / FACTS, {}, remedy="It is damaged.")
+    with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+        return Checkpoint(folder, facts, [stored[name] for name in sorted(stored.files)])
 
 
 def _folders(root: Path) -> list[Path]:
@@ -124,8 +122,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _write_facts(file: Path, facts: dict) -> None:
-    file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+def _write(file: Path, facts: dict) -> None:
+    file.write_text(json_text(file, facts), encoding="utf-8")
 
 
 def _digest(file: Path) -> str:

@@ -51,8 +51,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which are no JSON and which no reader takes. Nothing is written.
+    """
+    write_text(path, json_text(path, content))
+
+
+def json_text(path: Path, content: dict) -> str:
+    """Return `content` as indented JSON for the file `path`; raises as `write_json`."""
+    try:
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ValueError(f"{path}: not written, since NaN and infinity are no JSON ({error}).") from error
 
 
 def sync(path: Path) -> None:

@@ -4,7 +4,8 @@ import collections
 import itertools
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import UnionType
 
 from saat_tf.text_lists import DataError, File, decode_text, read_entries
 
@@ -73,6 +74,35 @@ def read_json(file: File, *, without: Collection[str] = (), remedy: str = "Write
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file.")
     return parse_json(file.read_bytes(), file, without=without, remedy=remedy)
+
+
+def read_object(file: File, fields: Mapping[str, type | UnionType], *, remedy: str = "Write it again.") -> dict:
+    """Read a JSON file that holds an object; see `read_json`.
+
+    Args:
+        file: the file.
+        fields: what the object must have, by type; it may have more. A truth value counts as no number.
+        remedy: what the message advises.
+
+    Raises:
+        FileNotFoundError: there is no such regular file.
+        DataError: as `parse_json`; or it is no object, or a field is missing or of another type.
+    """
+    value = read_json(file, remedy=remedy)
+    if not isinstance(value, dict):
+        raise DataError(f"{file}: expected a JSON object. Received: {type(value).__name__}. {remedy}")
+    if wrong := wrong_fields(value, fields):
+        raise DataError(f"{file}: {', '.join(wrong)} missing or of another type. {remedy}")
+    return value
+
+
+def wrong_fields(value: Mapping, fields: Mapping[str, type | UnionType]) -> list[str]:
+    """Return the names of the fields that an object lacks or has of another type."""
+    return [name for name, kind in fields.items() if not _is_a(value.get(name), kind)]
+
+
+def _is_a(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def read_json_lines(file: File) -> list[tuple[int, object]]:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import fnmatch
-import json
 import sys
 from pathlib import Path
 
 import tyro
 
+from benchmarks.cards import REMEDY, wrong_entries
 from benchmarks.inner.cells import KINDS, SCALES_OF, DataName, Scale, data_of, recipe_of
 from benchmarks.inner.page import UNDEFENDED, draw, markdown
 from benchmarks.inner.run_cell import ATTACK_STEPS, measure, measure_undefended
@@ -16,6 +16,7 @@ from saat_tf.data import DataError
 from saat_tf.evaluation import machine, versions
 from saat_tf.files import write_json
 from saat_tf.metrics import chance_map
+from saat_tf.strict_json import read_object
 from trainers.console.output import quiet_libraries, say
 
 
@@ -85,13 +86,16 @@ def read_card(file: Path, scales: dict[DataName, Scale], seed: int, attack_steps
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file contains figures of other settings.
+        DataError: the file is damaged, or holds figures of other settings.
     """
     scale = {name: dataclasses.asdict(scale) for name, scale in scales.items()}
     setting = {"scale": scale, "seed": seed, "attack_steps": attack_steps}
     if not file.is_file():
         return {"setting": setting, "chance_map": {}, "cells": {}}
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = read_object(file, {"setting": dict, "chance_map": dict, "cells": dict}, remedy=REMEDY)
+    for data_name, cells in card["cells"].items():
+        if wrong := wrong_entries(cells, {"options": dict, "clean": int | float, "worst": int | float}):
+            raise DataError(f"{file}: {data_name}: {', '.join(wrong)} lack figures. {REMEDY}")
     if card["setting"] != setting:
         raise DataError(f"{file}: figures of other settings. Choose another --out, or move it.")
     for data_name, cells in card["cells"].items():

@@ -1,9 +1,9 @@
 """The page of the results, docs/results.md, written from the cards alone."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.cards import REMEDY
 from benchmarks.markdown import TEMPLATES
 from benchmarks.tables.cells import BITS, OTHER_BITS, SCALES, SEEDS, Cell, all_cells, trade_off_cells
 from benchmarks.tables.curve import draw_trade_off
@@ -19,6 +19,7 @@ from benchmarks.tables.figures import (
     value_of,
 )
 from saat_tf.files import write_whole
+from saat_tf.strict_json import read_object
 
 FUNCTIONS = (Cell, below_chance, comparison, inside, kept_of, largest_change, row_of, shown, value_of)
 
@@ -34,14 +35,14 @@ def write_page(cards: Cards, out: Path) -> Path:
         The page.
 
     Raises:
-        ValueError: there is no card.
+        ValueError: there is no card, or many_classes.json is damaged.
     """
     if not cards:
         raise ValueError("The page needs at least one card. Received none: make a cell first.")
     if any(cell.name in cards for cell in trade_off_cells()):
         draw_trade_off(cards, out / "pictures/trade_off.png")
     file, costs = out / "results.md", out / "results/many_classes.json"
-    classes = json.loads(costs.read_text(encoding="utf-8")) if costs.is_file() else None
+    classes = read_object(costs, {}, remedy=REMEDY) if costs.is_file() else None
     write_whole(file, lambda temporary: temporary.write_text(page(cards, classes), encoding="utf-8"))
     return file
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from benchmarks.cards import REMEDY
 from benchmarks.tables.cells import EPSILON_255, SETTINGS, Cell, Scale, attacks_of, recipe_of
 from saat_tf.data import DataError, RetrievalData, file_split, spread_indices
 from saat_tf.evaluation import encode_data, knowledge, machine, peak_rss_mb, score_defense, versions
@@ -18,12 +18,13 @@ from saat_tf.evaluation.scores import DefenseScores
 from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
+from saat_tf.strict_json import read_object
 from saat_tf.threat_model import ThreatModel
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
 from trainers.recipes import corel5k
 from trainers.recipes.file_data import FileData
-from trainers.recipes.identity import identity
+from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
@@ -31,7 +32,10 @@ from trainers.runs.models import Evaluated
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 EVALUATION_FIELDS = ("num_queries", "square_steps", "fit_epochs", "attack_steps")
-PARTS = ("cell", "setting", "chance_map", "results", "seconds", "config", "versions")
+PARTS = {
+    "cell": str, "setting": dict, "chance_map": int | float, "results": list, "seconds": dict, "config": dict,
+    "versions": dict,
+}  # fmt: skip
 
 
 def setting_of(cell: Cell, scale: Scale) -> dict:
@@ -53,12 +57,11 @@ def read_card(file: Path, setting: Mapping) -> dict | None:
     if not file.is_file():
         return None
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-        missing = [part for part in PARTS if not card[part]]
-    except (ValueError, KeyError, TypeError) as error:
-        say(f"{file}: not a whole card ({type(error).__name__}: {error}). It is made again.")
+        card = read_object(file, PARTS, remedy="It is made again.")
+    except DataError as error:
+        say(f"not a whole card: {error}")
         return None
-    if missing:
+    if missing := [part for part in PARTS if not card[part]]:
         say(f"{file}: not a whole card (nothing in {', '.join(missing)}). It is made again.")
         return None
     if card["setting"] != setting:
@@ -89,7 +92,7 @@ def make_card(cell: Cell, scale: Scale, data_dir: Path, runs_dir: Path, file: Pa
             "epsilon_255": EPSILON_255,
             "sizes": {"train": len(data.train), "database": len(data.database), "queries": len(data.test)},
             "chance_map": chance_map(data.test.labels, data.database.labels),
-            "config": json.loads(json.dumps(dataclasses.asdict(recipe), default=str)),
+            "config": options(recipe),
             "versions": versions(),
             "machine": machine(),
             "seconds": {phase: round(spent, 1) for phase, spent in seconds.items()},
@@ -125,7 +128,7 @@ def trained(cell: Cell, scale: Scale, data: RetrievalData, data_dir: Path, runs_
     folder = runs_dir / cell.name
     file, settings = folder / "model.keras", folder / "setting.json"
     setting = training_setting_of(cell, scale)
-    if settings.is_file() and json.loads(settings.read_text(encoding="utf-8")) != setting:
+    if settings.is_file() and read_object(settings, {}, remedy=REMEDY) != setting:
         raise DataError(f"{folder}: a model of other settings. Choose another --runs-dir, or move it.")
     if file.is_file():
         return keras.saving.load_model(file, compile=False, safe_mode=True)

@@ -12,6 +12,7 @@ A shard appears under its name when it is whole.
 import dataclasses
 import json
 import os
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from export.search.items import Block
 from saat_tf.files import write_text, write_whole
-from saat_tf.strict_json import read_json, read_json_lines
+from saat_tf.strict_json import read_json_lines, read_object
 
 FORMAT = 1
 UNREAD = "images of this kind are not read"
@@ -48,6 +49,9 @@ class Encoding:
     shard_size: int
     batch_size: int
     shards: list[str]
+
+
+FIELDS = {field.name: typing.get_origin(field.type) or field.type for field in dataclasses.fields(Encoding)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +91,11 @@ def read_encoding(folder: Path) -> Encoding:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file. Encode images first: python -m export.encode.")
     try:
-        content = read_json(file)
+        content = read_object(file, {"format": int, **FIELDS})
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another version of this program")
         return Encoding(**content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}). Encode the images again into another folder.") from error
 
 

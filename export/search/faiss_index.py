@@ -1,51 +1,67 @@
-"""The index of one machine: FAISS, in a folder that one process may write while others read."""
+"""The index of one machine: SQLite and FAISS in a folder that one process may write while others read."""
 
 import contextlib
 import dataclasses
-import shutil
-import tempfile
+import json
+import logging
+import os
+import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from export.search.generations import clean, write_manifest
-from export.search.items import Block, Hit, check_queries
+from export.search import cache, database, kinds
+from export.search.items import Block, Hit, IndexDamagedError, check_queries, find_within
 from export.search.kinds import Kind
-from export.search.segment import Segment, merged, write_faiss, write_items
-from export.search.snapshot import Snapshot, newest_snapshot, open_snapshot
-from saat_tf.durable import file_checksum, only_writer, publish, sync
+from saat_tf.files import atomic
 
-# A segment of which more than this is removed is written anew without it.
-REMOVED_SHARE = 1 / 4
+LOG = logging.getLogger(__name__)
+QUERY_BLOCK = 256
+# The cache is built anew once more changes than these, and than this share of the items, lie beside it.
+CHANGES, CHANGED_SHARE = 10_000, 1 / 32
 
 
 class FaissIndex:
     """Items on disk, searched by FAISS; a `SearchIndex`.
 
-    An index is a folder of segments, which are never changed, and of small manifests, of which the newest says what is
-    in it. An object reads the generation that it was opened with or has written itself; `refresh` goes to the newest.
+    Every call answers from one version, the newest. Threads may share an object; a forked process opens its own.
     Adding many items at a time is cheaper than adding them one by one.
 
     Args:
         folder: of the index, as `create` left it.
-        generation: the number of an older generation to search.
 
     Raises:
         FileNotFoundError: there is no index.
-        IndexDamagedError: files of it are gone or changed; the message says how to go back to the last good generation.
+        IndexDamagedError: the database is damaged.
+        ValueError: the folder is of another format, or a file in it is a link.
     """
 
-    def __init__(self, folder: Path, generation: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._snapshot = newest_snapshot(self.folder) if generation is None else open_snapshot(self.folder, generation)
-        manifest = self._snapshot.manifest
-        self.code_length, self.probe_codes = manifest["code_length"], manifest["probe_codes"]
-        self.kind = Kind(**manifest["kind"])
+        self._lock = threading.Lock()
+        self._snapshot: cache.Snapshot | None = None
+        self._connection = database.connect(self.folder)
+        try:
+            with self._reading():
+                about = database.about(self._connection)
+        except BaseException:
+            self.close()
+            raise
+        self.code_length, self.probe_codes = about.code_length, about.probe_codes
+        self.kind = kinds.decoded(about.kind)
 
     @classmethod
     def create(
-        cls, folder: Path, blocks: Iterable[Block], *, code_length: int, probe_codes: str = "", kind: Kind | None = None
+        cls,
+        folder: Path,
+        blocks: Iterable[Block],
+        *,
+        code_length: int,
+        probe_codes: str = "",
+        kind: Kind | None = None,
+        root: str = "",
     ) -> "FaissIndex":
         """Make an index; the folder appears under its name when it is whole.
 
@@ -53,45 +69,51 @@ class FaissIndex:
             folder: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.encoder.file_checksum`).
+            probe_codes: what the model of the codes answers to drawn images (`export.encoder.fingerprint`).
             kind: flat by default.
+            root: folder of the items' images; a page shows no picture from elsewhere.
 
         Raises:
             FileExistsError: the folder exists.
             ValueError: codes of another length, or an id twice.
         """
         folder = Path(folder)
-        if folder.exists():
+        if os.path.lexists(folder):
             raise FileExistsError(f"{folder} exists, and no index is overwritten. Add to it, or choose another folder.")
         if code_length <= 0 or code_length % 8:
             raise ValueError(f"`code_length` must be a positive multiple of 8. Received: {code_length}.")
-        about = {"code_length": code_length, "probe_codes": probe_codes, "kind": dataclasses.asdict(kind or Kind())}
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".writing-{folder.name}-", dir=folder.parent) as temporary:
-            whole = Path(temporary) / folder.name
+        about = (code_length, probe_codes, json.dumps(dataclasses.asdict(kind or Kind())), "[]", 0, 0, 0, 0, "")
+        with atomic(folder) as whole, database.explained(folder):
             whole.mkdir()
-            write_manifest(whole, 1, {**about, "segments": [], "files": {}})
-            cls(whole).add(blocks)
-            shutil.move(whole, folder)
-            sync(folder.parent)
+            with contextlib.closing(database.connect(whole, "rwc")) as connection:
+                connection.execute("BEGIN")
+                connection.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", about)
+                database.insert(connection, blocks, code_length, root)
+                connection.execute("COMMIT")
+                cache.build(whole, connection)
+                connection.execute("PRAGMA journal_mode=WAL")
         return cls(folder)
 
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def __enter__(self) -> "FaissIndex":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __len__(self) -> int:
-        return len(self._snapshot)
+        with self._lock, database.explained(self.folder):
+            return database.about(self._connection).count
 
     @property
-    def generation(self) -> int:
-        """The number of the generation that is read."""
-        return self._snapshot.number
-
-    @property
-    def segments(self) -> list[Segment]:
-        """What the generation consists of."""
-        return list(self._snapshot.segments.values())
-
-    def refresh(self) -> None:
-        """Read the newest generation from now on."""
-        self._snapshot = newest_snapshot(self.folder, self._snapshot)
+    def roots(self) -> list[str]:
+        """Folders of the items' images."""
+        with self._lock, database.explained(self.folder):
+            return json.loads(database.about(self._connection).roots)
 
     def search(self, codes: np.ndarray, top_k: int) -> list[list[Hit]]:
         """Find the nearest items of each query.
@@ -109,39 +131,66 @@ class FaissIndex:
         Raises:
             ValueError: codes of another length.
         """
-        check_queries(codes, top_k, self.code_length)
-        return self._snapshot.search(codes, top_k)
+        top_k, hits = check_queries(codes, top_k, self.code_length), []
+        with self._reading() as snapshot:
+            for start in range(0, len(codes), QUERY_BLOCK):
+                block = np.ascontiguousarray(codes[start : start + QUERY_BLOCK])
+                hits += self._hits(*snapshot.search(block, top_k))
+        return hits
 
-    def add(self, blocks: Iterable[Block]) -> int:
+    def search_within(self, codes: np.ndarray, max_distance: int) -> list[list[Hit]]:
+        """Find all items of at most `max_distance` differing bits; of IVF and HNSW, those that they reach.
+
+        Args:
+            codes: uint8 (Q, K / 8), packed.
+            max_distance: in bits, at least 0; itself included.
+
+        Returns:
+            For each query its hits, nearest first.
+
+        Raises:
+            ValueError: codes of another length.
+        """
+        return find_within(self.search, codes, max_distance)
+
+    def codes(self) -> np.ndarray:
+        """Read all codes in order: uint8 (N, K / 8)."""
+        with self._reading():
+            return database.read_codes(self._connection, self.code_length)[1]
+
+    def check(self) -> None:
+        """Read all of the database.
+
+        Raises:
+            IndexDamagedError: its pages, its index of ids, a code, metadata or the number of items are not as written.
+        """
+        with self._reading() as snapshot:
+            wrong = (
+                "SELECT 'row ' || row FROM items "
+                "WHERE NOT json_valid(metadata) OR typeof(code) != 'blob' OR length(code) != ? LIMIT 1"
+            )
+            found = [*self._connection.execute("PRAGMA integrity_check(1)")]
+            found += self._connection.execute(wrong, (self.code_length // 8,))
+            faults = [fault for (fault,) in found if fault != "ok"]
+            rows, _ = database.read_codes(self._connection, self.code_length) if not faults else ([], [])
+            known = np.concatenate([np.setdiff1d(snapshot.rows[:-1], snapshot.removed), snapshot.beside_rows[:-1]])
+            if faults or not np.array_equal(rows, known):
+                fault = faults[0] if faults else "other rows than the cache says"
+                raise IndexDamagedError(f"{self.folder / database.NAME} is damaged ({fault}). {database.REMEDY}")
+
+    def add(self, blocks: Iterable[Block], *, root: str = "") -> int:
         """Add items and return how many: all of them, or none when it fails. When it returns they are on the disk.
 
-        A segment is merged with earlier ones that are less than twice as large, so that there are never more than about
-        log2(items), and an item is written about as often.
+        Args:
+            blocks: the items.
+            root: folder of their images.
 
         Raises:
             ValueError: codes of another length, or an id that is there already.
             BlockingIOError: another process writes.
         """
-        with self._writing() as snapshot:
-            new = (_without_known(snapshot, block) for block in blocks)
-            name, merging, counts = f"segment-{snapshot.number + 1:08}", [], []
-
-            def write(path: Path) -> None:
-                counts.append(write_items(path, new, self.code_length))
-                merging.extend(_to_merge(snapshot, counts[0]))
-                if merging:
-                    part = path.rename(f"{path}-new")
-                    old = [snapshot.segments[segment] for segment in merging]
-                    blocks = merged([*old, Segment(part, counts[0], self.code_length)])
-                    counts.append(write_items(path, blocks, self.code_length))
-                    shutil.rmtree(part)
-                write_faiss(path, counts[-1], self.code_length, self.kind)
-
-            publish(self.folder / name, write)
-            if counts[0]:
-                kept = [entry for entry in snapshot.manifest["segments"] if entry["name"] not in merging]
-                self._publish(snapshot, [*kept, {"name": name, "count": counts[-1], "removed": None}])
-            return counts[0]
+        with self._writing() as connection:
+            return database.insert(connection, blocks, self.code_length, root)
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove items and return how many: all of them, or none when it fails. When it returns they are gone.
@@ -151,77 +200,53 @@ class FaissIndex:
             BlockingIOError: another process writes.
         """
         ids = list(dict.fromkeys(ids))
-        with self._writing() as snapshot:
-            found = {name: segment.rows_of(ids) for name, segment in snapshot.segments.items()}
-            missing = [x for x in ids if not any(x in rows for rows in found.values())]
-            if missing:
-                raise ValueError(
-                    f"{len(missing)} of {len(ids)} ids are not in the index, the first {missing[0]!r}. Nothing was "
-                    "removed."
-                )
-            entries = [
-                self._with_removed(snapshot, entry, list(found[entry["name"]].values()))
-                for entry in snapshot.manifest["segments"]
-            ]
-            if ids:
-                self._publish(snapshot, [entry for entry in entries if entry["count"]])
-            return len(ids)
-
-    def _with_removed(self, snapshot: Snapshot, entry: dict, rows: list[int]) -> dict:
-        """Return what the next manifest says of a segment of which `rows` are removed."""
-        if not rows:
-            return entry
-        segment = snapshot.segments[entry["name"]]
-        removed = np.union1d(np.flatnonzero(segment.removed), rows).astype(np.int64)
-        tag = f"{snapshot.number + 1:08}-{entry['name'].split('-')[1]}"
-        if len(removed) <= REMOVED_SHARE * segment.count:
-            name = f"removed-{tag}.bin"
-            publish(self.folder / name, lambda path: path.write_bytes(removed.tobytes()))
-            return {**entry, "removed": name}
-        left = Segment(segment.folder, segment.count, self.code_length, removed)
-
-        def write(path: Path) -> None:
-            write_items(path, left.blocks(), self.code_length)
-            write_faiss(path, len(left), self.code_length, self.kind)
-
-        publish(self.folder / f"segment-{tag}", write)
-        return {"name": f"segment-{tag}", "count": len(left), "removed": None}
+        with self._writing() as connection:
+            database.delete(connection, ids)
+        return len(ids)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Snapshot]:
-        """Be the only writer, of the newest generation."""
-        with only_writer(self.folder):
-            self.refresh()
-            clean(self.folder)
-            yield self._snapshot
+    def _reading(self) -> Iterator[cache.Snapshot]:
+        """Read one version: database, cache and the changes beside it."""
+        with self._lock, database.explained(self.folder):
+            for _ in range(3):
+                with database.transaction(self._connection) as about:
+                    self._snapshot = cache.read(self.folder, self._connection, about, self._snapshot)
+                    if self._snapshot is not None:
+                        yield self._snapshot
+                        return
+                # A writer may have replaced the cache since the transaction began; else it is gone or damaged.
+                if database.about(self._connection).cache_digest == about.cache_digest:
+                    LOG.warning("%s: the cache is gone or damaged, and is built anew.", self.folder)
+                    with contextlib.closing(database.connect(self.folder, "rw")) as connection:
+                        cache.build(self.folder, connection)
+            raise IndexDamagedError(f"{self.folder}: the cache cannot be read. {database.REMEDY}")
 
-    def _publish(self, snapshot: Snapshot, entries: list[dict]) -> None:
-        """Make the next generation of these segments, and read it."""
-        names = [entry["removed"] for entry in entries if entry["removed"]]
-        names += [
-            f"{entry['name']}/{file.name}" for entry in entries for file in (self.folder / entry["name"]).iterdir()
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Be the only writer, in one transaction; build the cache anew when too much lies beside it."""
+        with database.explained(self.folder), contextlib.closing(database.connect(self.folder, "rw")) as connection:
+            with database.transaction(connection, "BEGIN IMMEDIATE"):
+                yield connection
+            try:
+                about = database.about(connection)
+                (removed,) = connection.execute("SELECT count(*) FROM removed").fetchone()
+                changes = removed + database.last_row(connection) - about.cache_last_row
+                if changes > max(CHANGES, CHANGED_SHARE * about.count):
+                    cache.build(self.folder, connection)
+            except (OSError, RuntimeError, sqlite3.OperationalError) as error:  # the change itself is committed
+                LOG.warning("%s: the cache was not built anew (%s).", self.folder, error)
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that items.db is whole; readers may delay it
+
+    def _hits(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Hit]]:
+        wanted = json.dumps(np.unique(rows).tolist())
+        select = "SELECT row, id, metadata FROM items WHERE row IN (SELECT value FROM json_each(?))"
+        items = {row: rest for row, *rest in self._connection.execute(select, (wanted,))}
+        return [
+            [_hit(*items[row], distance) for distance, row in zip(near, line, strict=True) if row >= 0]
+            for near, line in zip(distances.tolist(), rows.tolist(), strict=True)
         ]
-        known = snapshot.manifest["files"]
-        files = {name: known.get(name) or file_checksum(self.folder / name) for name in sorted(names)}
-        write_manifest(self.folder, snapshot.number + 1, {**snapshot.manifest, "segments": entries, "files": files})
-        self._snapshot = open_snapshot(self.folder, snapshot.number + 1, files)
-        clean(self.folder)
 
 
-def _to_merge(snapshot: Snapshot, count: int) -> list[str]:
-    """Return the names of the last segments that are merged with `count` new items."""
-    names = []
-    for name, segment in reversed(snapshot.segments.items()):
-        if not count or len(segment) >= 2 * count:
-            break
-        names.insert(0, name)
-        count += len(segment)
-    return names
-
-
-def _without_known(snapshot: Snapshot, block: Block) -> Block:
-    """Return `block`; raise `ValueError` when an id of it is in the index."""
-    for segment in snapshot.segments.values():
-        for known in segment.rows_of(block.ids):
-            raise ValueError(f"The id {known!r} is in the index already. Remove it first to replace it.")
-    return block
+def _hit(item_id: bytes, metadata: str, distance: int) -> Hit:
+    return Hit(item_id.decode("utf-8", "surrogatepass"), distance, json.loads(metadata))

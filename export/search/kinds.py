@@ -1,8 +1,8 @@
 """The kinds of FAISS index: flat compares with every code, IVF and HNSW with some, and miss a part of the nearest."""
 
 import dataclasses
+import json
 import math
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -45,8 +45,8 @@ def build(kind: Kind, codes: np.ndarray, *, approximate_from: int = APPROXIMATE_
     """Build the FAISS index of packed codes, uint8 (N, K / 8): flat where there are few, always alike."""
     bits = 8 * codes.shape[1]
     if kind.name == "flat" or len(codes) < approximate_from:
-        index = faiss.IndexBinaryFlat(bits)
-    elif kind.name == "ivf":
+        return flat(codes)
+    if kind.name == "ivf":
         lists = 2 ** round(math.log2(math.sqrt(len(codes))))
         index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
         index.cp.seed = 0
@@ -59,19 +59,24 @@ def build(kind: Kind, codes: np.ndarray, *, approximate_from: int = APPROXIMATE_
     return index
 
 
-def write(index: faiss.IndexBinary, path: Path) -> None:
-    """Write an index in FAISS' own format."""
-    faiss.write_index_binary(index, str(path))
+def flat(codes: np.ndarray) -> faiss.IndexBinaryFlat:
+    """Build the index that compares with every code."""
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index.add(np.ascontiguousarray(codes))
+    return index
 
 
-def read(kind: Kind, path: Path) -> faiss.IndexBinary:
-    """Map an index file into memory: what no query needs is never read, and processes share what is."""
-    index = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
+def decoded(text: str) -> Kind:
+    """Read a kind from the JSON that an index stores."""
+    return Kind(**json.loads(text))
+
+
+def set_effort(index: faiss.IndexBinary, kind: Kind) -> None:
+    """Have an index search as thoroughly as `kind` says."""
     if isinstance(index, faiss.IndexBinaryIVF):
         index.nprobe = kind.nprobe
     elif isinstance(index, faiss.IndexBinaryHNSW):
         index.hnsw.efSearch = kind.ef_search
-    return index
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:

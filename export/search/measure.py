@@ -11,23 +11,21 @@ QUERIES, TOP_K = 256, 10
 def measured_recall(index: FaissIndex) -> float | None:
     """Look up some items of an index, and return which share of the 10 others next to them it finds.
 
-    An exact search of the same segments is the measure, as `export.search.kinds.recall` counts. Every item finds
-    itself, which counts for nothing.
+    An exact search of the same codes is the measure, as `export.search.kinds.recall` counts. Every item finds itself,
+    which counts for nothing.
 
     Returns:
-        The share, or None where every segment is searched exactly.
+        The share, or None where the index is searched exactly.
     """
-    segments = [segment for segment in index.segments if segment.count >= APPROXIMATE_FROM]
-    if index.kind.name == "flat" or not segments:
+    if index.kind.name == "flat" or len(index) < APPROXIMATE_FROM:
         return None
-    shares = []
-    for segment in segments:
-        rows = np.sort(np.random.default_rng(0).choice(segment.count, min(QUERIES, segment.count), replace=False))
-        queries = np.ascontiguousarray(segment.codes[rows])
-        exact = exact_distances(queries, segment.codes, TOP_K + 1)
-        found = segment.search(queries, TOP_K + 1)[0]
-        shares.append(recall(found[:, 1:], exact[:, 1:]))
-    return float(np.mean(shares))
+    codes = index.codes()
+    queries = codes[np.sort(np.random.default_rng(0).choice(len(codes), min(QUERIES, len(codes)), replace=False))]
+    exact = exact_distances(queries, codes, TOP_K + 1)
+    found = np.full(exact.shape, np.iinfo(np.int32).max)
+    for row, hits in zip(found, index.search(queries, TOP_K + 1), strict=True):
+        row[: len(hits)] = [hit.distance for hit in hits]
+    return recall(found[:, 1:], exact[:, 1:])
 
 
 def exact_distances(queries: np.ndarray, codes: np.ndarray, top_k: int) -> np.ndarray:

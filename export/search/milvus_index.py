@@ -6,12 +6,13 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from export.search.items import Block, Hit, check_queries
+from export.search.items import Block, Hit, check_queries, find_within
 
 # What Milvus takes and gives at a time stays far below the 64 MB of a message.
 ROWS = 1000
@@ -52,6 +53,7 @@ class MilvusIndex:
         try:
             about = json.loads(description)
             self.code_length, self.probe_codes = about["code_length"], about["probe_codes"]
+            self.roots = about.get("roots", [])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{uri}: the collection {collection} was not made by export.index. Name another."
@@ -59,29 +61,38 @@ class MilvusIndex:
 
     @classmethod
     def create(
-        cls, uri: str, collection: str, blocks: Iterable[Block], *, code_length: int, probe_codes: str = ""
+        cls,
+        uri: str,
+        collection: str,
+        blocks: Iterable[Block],
+        *,
+        code_length: int,
+        probe_codes: str = "",
+        root: str = "",
     ) -> "MilvusIndex":
-        """Make a collection and add the first items.
+        """Make a collection and add the first items. When that fails nothing is left of it.
 
         Args:
             uri: a file that ends in .db, or the http:// address of a server.
             collection: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.encoder.file_checksum`).
+            probe_codes: what the model of the codes answers to drawn images (`export.encoder.fingerprint`).
+            root: folder of the items' images; a page shows no picture from elsewhere.
 
         Raises:
             FileExistsError: the collection exists.
             ValueError: codes of another length, or an id twice.
             RuntimeError: Milvus reports an error.
         """
+        new_file = "://" not in uri and not os.path.lexists(uri)
         client = _connect(uri)
         from pymilvus import DataType
 
         with _told():
             if client.has_collection(collection):
                 raise FileExistsError(f"{uri}: the collection {collection} exists. Add to it, or name another.")
-            about = json.dumps({"code_length": code_length, "probe_codes": probe_codes})
+            about = json.dumps({"code_length": code_length, "probe_codes": probe_codes, "roots": [root]})
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
             schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=32)
             schema.add_field("id", DataType.VARCHAR, max_length=MAX_ID)
@@ -91,17 +102,25 @@ class MilvusIndex:
             indexed.add_index("code", index_type="BIN_FLAT", metric_type="HAMMING")
             # Strong: what was added or removed is seen by the next search.
             client.create_collection(collection, schema=schema, index_params=indexed, consistency_level="Strong")
-        index = cls(uri, collection)
-        index.add(blocks)
-        return index
+        try:
+            index = cls(uri, collection)
+            index.add(blocks)
+            return index
+        except BaseException:
+            with _told():
+                client.drop_collection(collection)
+                client.close()
+            if new_file:
+                Path(uri).unlink(missing_ok=True)
+            raise
 
     def __len__(self) -> int:
         with _told():
             (counted,) = self._client.query(self.collection, filter="", output_fields=["count(*)"])
         return counted["count(*)"]
 
-    def add(self, blocks: Iterable[Block]) -> int:
-        """Add items and return how many.
+    def add(self, blocks: Iterable[Block], *, root: str = "") -> int:
+        """Add items and return how many. Milvus stores the `root` of the first items alone: pages show no others.
 
         Raises:
             ValueError: codes of another length, an id that is there already, or one that Milvus cannot hold.
@@ -109,11 +128,7 @@ class MilvusIndex:
         """
         added = 0
         for block in itertools.chain.from_iterable(map(_parts, blocks)):
-            if 8 * block.codes.shape[1] != self.code_length:
-                raise ValueError(
-                    f"An index of {self.code_length} bits takes no codes of {8 * block.codes.shape[1]}. Encode the "
-                    "images with the model of the index."
-                )
+            block.check_length(self.code_length)
             for item_id, metadata in zip(block.ids, block.metadata, strict=True):
                 _check_text(item_id, metadata)
             keys = [_key(item_id) for item_id in block.ids]
@@ -166,7 +181,7 @@ class MilvusIndex:
             ValueError: codes of another length, or a `top_k` beyond Milvus' limit.
             RuntimeError: Milvus reports an error.
         """
-        check_queries(codes, top_k, self.code_length)
+        top_k = check_queries(codes, top_k, self.code_length)
         if top_k > MAX_TOP_K:
             raise ValueError(f"Milvus finds at most {MAX_TOP_K} items a query. Received: {top_k}.")
         results = []
@@ -177,6 +192,15 @@ class MilvusIndex:
                 ours = [Hit(x["entity"]["id"], int(x["distance"]), dict(x["entity"]["metadata"])) for x in hits]
                 results.append(sorted(ours, key=lambda hit: (hit.distance, hit.id)))
         return results
+
+    def search_within(self, codes: np.ndarray, max_distance: int) -> list[list[Hit]]:
+        """Find all items of at most `max_distance` differing bits of each query.
+
+        Raises:
+            ValueError: codes of another length, or more items than Milvus finds at a time.
+            RuntimeError: Milvus reports an error.
+        """
+        return find_within(self.search, codes, max_distance, MAX_TOP_K)
 
     def close(self) -> None:
         """Let go of the connection; Milvus Lite lets one process at a time hold a file."""

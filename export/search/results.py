@@ -48,7 +48,20 @@ def result_json(results: Sequence[QueryResult]) -> str:
     return json.dumps([dataclasses.asdict(result) for result in results], indent=1)
 
 
-def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
+def allowed_picture(hit: Hit, roots: Sequence[str]) -> str | None:
+    """Return the path of an item's picture, None where it lies outside of the folders of the index's images.
+
+    Metadata may name any file, and links may lead anywhere: what counts is where the file is in the end.
+    """
+    path = hit.metadata.get("path")
+    try:
+        real = Path(path).resolve()
+        return path if any(real.is_relative_to(Path(root).resolve()) for root in roots) else None
+    except (TypeError, ValueError, OSError, RuntimeError):
+        return None
+
+
+def result_page(results: Sequence[QueryResult], code_length: int, roots: Sequence[str]) -> bytes:
     """Return an HTML page that contains its pictures and requests nothing; the path of an item is in its metadata.
 
     Where a picture cannot be read any more, the page says so.
@@ -63,7 +76,7 @@ def result_page(results: Sequence[QueryResult], code_length: int) -> bytes:
                 {
                     "id": printable(hit.id),
                     "distance": hit.distance,
-                    "picture": _thumbnail(hit.metadata.get("path")),
+                    "picture": _thumbnail(allowed_picture(hit, roots)),
                     "about": json.dumps({n: x for n, x in hit.metadata.items() if n != "path"}, ensure_ascii=False),
                 }
                 for hit in result.hits

@@ -28,6 +28,8 @@ MAX_BYTES = 2**31
 # EfficientNet-Lite0 takes 10,400 opcodes for 296 tensors. The limit also bounds how deep a hostile pickle can nest
 # and how far it can make the unpickler grow its memo.
 MAX_OPCODES = 100_000
+# The directory of EfficientNet-Lite0's archive takes 30 kB for 300 members. Each costs memory before any check of it.
+MAX_DIRECTORY_BYTES = 2**20
 # Sets hash what they contain; a state dict has none.
 SET_OPCODES = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 # Both numbers open a file of torch.save before PyTorch 1.6 (torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION).
@@ -190,8 +192,24 @@ def _unpickle(stream: io.BytesIO) -> object:
     return _StateDictUnpickler(io.BytesIO(stream.read(end - start))).load()
 
 
+class _Archive(io.BytesIO):
+    """The bytes of an archive, of which at most `MAX_DIRECTORY_BYTES` are read at a time until `is_open` is set.
+
+    `ZipFile` reads the directory at once and makes an object of each member, in a small file of a few hundred thousand.
+    """
+
+    is_open = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        if not self.is_open and size is not None and size > MAX_DIRECTORY_BYTES:
+            raise ValueError(f"the directory of the archive has {size} bytes, at most {MAX_DIRECTORY_BYTES} are read")
+        return super().read(size)
+
+
 def _read_zip(data: bytes) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    stream = _Archive(data)
+    with zipfile.ZipFile(stream) as archive:
+        stream.is_open = True
         members = archive.infolist()
         # torch.save compresses nothing; with that, no member can be larger than the file.
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):

@@ -38,6 +38,7 @@ class Split:
             12 S^2 bytes each, or under random crops the items as they are stored.
         first: index of the first item; that of a shard is its place in the whole split.
         is_shard: whether this is a part that `shard` made.
+        lengths: int64 (N,), bytes of each image file where the files are packed into others; None where they are not.
 
     Raises:
         ValueError: labels are not 0/1.
@@ -50,6 +51,7 @@ class Split:
     cache: bool = False
     first: int = 0
     is_shard: bool = False
+    lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -88,7 +90,11 @@ class Split:
                 f"`number` must be in [0, count), `count` at most {len(self)} items. Received: {number} and {count}."
             )
         start, stop = number * len(self) // count, (number + 1) * len(self) // count
-        return dataclasses.replace(self, labels=self.labels[start:stop], first=self.first + start, is_shard=True)
+        part = {
+            "labels": self.labels[start:stop],
+            "lengths": None if self.lengths is None else self.lengths[start:stop],
+        }
+        return dataclasses.replace(self, **part, first=self.first + start, is_shard=True)
 
 
 @dataclasses.dataclass(frozen=True)

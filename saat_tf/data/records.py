@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +22,8 @@ from saat_tf.text_lists import DataError
 SHUFFLE_BUFFER = 10_000
 # Files that are read in turns when the order is shuffled.
 CYCLE_LENGTH = 4
+# Records that are parsed at a time.
+BATCH = 64
 
 
 def write_records(images: ImageList, folder: Path, *, images_per_file: int = 1000, track: Track = silent) -> list[Path]:
@@ -111,22 +114,25 @@ def record_split(
         DataError: files are missing or damaged, or are not of one split.
     """
     files = _whole_set(Path(folder), name)
-    parts = [_read_labels(file) for file in files]
-    widths = {labels.shape[1] for labels, _, _ in parts}
-    index = np.concatenate([index for _, index, _ in parts])
-    counts = np.concatenate([count for _, _, count in parts])
+    parts = [_read_facts(file) for file in files]
+    widths = {part.labels.shape[1] for part in parts}
+    index, counts, lengths = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("index", "count", "length")
+    )
     if len(widths) > 1 or not np.array_equal(index, np.arange(len(index))) or (counts != len(index)).any():
         raise DataError(
             f"{folder}: the {len(files)} {name} files have {len(index)} records of {counts.max()}, or are not of one "
             "set. Write them again."
         )
-    bounds = np.cumsum([0, *(len(index) for _, index, _ in parts)])
-    for file, (rows, _, _) in zip(files, parts, strict=True):
+    bounds = np.cumsum([0, *(len(part.index) for part in parts)])
+    for file, part in zip(files, parts, strict=True):
+        rows = part.labels
         if not np.isin(rows, (0, 1)).all():
             raise DataError(f"{file}: labels must be 0 or 1. Received: {rows.min()} to {rows.max()}. Write it again.")
-    labels = np.concatenate([labels for labels, _, _ in parts]).astype(np.float32)
+    labels = np.concatenate([part.labels for part in parts]).astype(np.float32)
     source = _source([str(file) for file in files], bounds)
-    return Split(labels, source, _read, contents_decoder(image_size, resize_size, apply_orientation), cache)
+    decode = contents_decoder(image_size, resize_size, apply_orientation)
+    return Split(labels, source, _read, decode, cache, lengths=lengths)
 
 
 def _find_files(folder: Path, name: str) -> list[Path]:
@@ -146,22 +152,38 @@ def _whole_set(folder: Path, name: str) -> list[Path]:
     return found
 
 
-def _read_labels(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels (n, C), index (n,) and count (n,) of a file, each int64."""
+class _Facts(NamedTuple):
+    """What the n records of a file say, each int64: labels (n, C), index, count and bytes of the image file, (n,)."""
+
+    labels: np.ndarray
+    index: np.ndarray
+    count: np.ndarray
+    length: np.ndarray
+
+
+def _read_facts(file: Path) -> _Facts:
     records = tf.data.TFRecordDataset(str(file))
     try:
         first = tf.train.Example.FromString(next(records.as_numpy_iterator(), b""))
         width = len(first.features.feature["labels"].int64_list.value)
-        features = {key: tf.io.FixedLenFeature(shape, tf.int64) for key, shape in
-                    (("labels", (width,)), ("index", ()), ("count", ()))}  # fmt: skip
-        batches = records.batch(1024).map(lambda serialized: tf.io.parse_example(serialized, features))
-        parsed = list(batches.as_numpy_iterator())
+        features = {
+            "labels": tf.io.FixedLenFeature((width,), tf.int64),
+            "index": tf.io.FixedLenFeature((), tf.int64),
+            "count": tf.io.FixedLenFeature((), tf.int64),
+            "image": tf.io.FixedLenFeature((), tf.string),
+        }
+
+        def facts(serialized: tf.Tensor) -> _Facts:
+            parsed = tf.io.parse_example(serialized, features)
+            length = tf.cast(tf.strings.length(parsed["image"]), tf.int64)
+            return _Facts(parsed["labels"], parsed["index"], parsed["count"], length)
+
+        parsed = list(records.batch(BATCH).map(facts).as_numpy_iterator())
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, DecodeError) as error:
         raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}). Write it again.") from error
     if not parsed:
         raise DataError(f"{file}: contains no records. Write it again.")
-    labels, index, count = (np.concatenate([part[key] for part in parsed]) for key in ("labels", "index", "count"))
-    return labels, index, count
+    return _Facts(*(np.concatenate(column) for column in zip(*parsed, strict=True)))
 
 
 def _read(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

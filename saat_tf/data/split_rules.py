@@ -96,8 +96,21 @@ def copy_faults(splits: Mapping[str, Rows], track: Track = silent) -> Iterator[F
         return
     queries = set(splits["test"].keys)
     contents = contents_of_candidates(queries, {key for name in names for key in splits[name].keys} - {""}, track)
-    for name in names[1:]:
-        test, other = splits["test"], splits[name]
+    yield from equal_contents(splits, contents)
+
+
+def equal_contents(splits: Mapping[str, Rows], contents: Mapping[Hashable, Hashable]) -> Iterator[Fault]:
+    """Find queries whose contents stand in the database or the training set under another key.
+
+    Args:
+        splits: as in `query_faults`.
+        contents: key -> what is equal where the contents are, of the keys whose contents may be a query's.
+    """
+    test = splits["test"]
+    for name, remedy in REMEDIES.items():
+        if name not in splits:
+            continue
+        other = splits[name]
         where = {contents[key]: row for row, key in reversed(list(enumerate(other.keys))) if key in contents}
         shared = [
             (row, where[contents[key]])
@@ -105,13 +118,8 @@ def copy_faults(splits: Mapping[str, Rows], track: Track = silent) -> Iterator[F
             if key in contents and contents[key] in where and other.keys[where[contents[key]]] != key
         ]
         if shared:
-            yield copy_fault(name, other.file, len(shared), len(test.keys), _places(test, other, shared))
-
-
-def copy_fault(name: str, file: str, shared: int, queries: int, places: tuple[str, ...] = ()) -> Fault:
-    """Return what is said where `shared` of the queries are copied in the split `name`, listed in `file`."""
-    text = f"{file}: {shared:,} of the {queries:,} queries stand in it under another name, byte for byte. "
-    return Fault(WARNING, text + REMEDIES[name], places)
+            text = f"{len(shared):,} of the {len(test.keys):,} queries stand in it as copies, byte for byte."
+            yield Fault(WARNING, f"{other.file}: {text} {remedy}", _places(test, other, shared))
 
 
 def contents_of_candidates(queries: set[str], files: set[str], track: Track = silent) -> dict[str, Hashable]:

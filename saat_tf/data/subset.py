@@ -56,4 +56,5 @@ def subset(split: Split, chosen: np.ndarray) -> Split:
         keys = split.source(start, last - start + 1, seed).filter(lambda key: read(key)[0] >= 0)
         return keys.apply(tf.data.experimental.assert_cardinality(count))
 
-    return dataclasses.replace(split, labels=split.labels[chosen], source=source, read=read)
+    lengths = None if split.lengths is None else split.lengths[chosen]
+    return dataclasses.replace(split, labels=split.labels[chosen], source=source, read=read, lengths=lengths)

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from benchmarks.inner import __main__ as inner
-from benchmarks.inner.__main__ import InnerBenchmarkOptions, chosen_cells, main
+from benchmarks.inner.__main__ import InnerBenchmarkOptions, chosen_cells, main, read_card
 from benchmarks.inner.cells import KINDS, SCALES_OF, Scale, data_of, points, recipe_of
 from benchmarks.inner.page import difference_text, markdown, seconds_to
 from benchmarks.inner.run_cell import Snapshots
@@ -118,3 +118,17 @@ def test_the_table_compares_with_seven_steps_query_by_query():
     # kept (0.43 - 0.1) / (0.7 - 0.1); both queries differ by 0.03; 0.4 is three quarters of the way from 0.1 to 0.5
     assert line[5:] == ["0.55", "+0.030 (+0.030, +0.030)", "50", "4.0", "38 |"]
     assert difference_text(cells["pgd"], cells["n-fgsm"]) == "-0.030 (-0.030, -0.030)"
+
+
+def test_damaged_figures_are_named(tmp_path):
+    file = tmp_path / "inner.json"
+    for text, message in (
+        ("[" * 100_000, "it is nested in more than 100 levels"),
+        ("5", "expected a JSON object. Received: int"),
+        ('{"setting": {}, "chance_map": {}, "cells": {"scenes": [1]}}', "scenes: all lack figures"),
+        ('{"setting": {}, "chance_map": {}, "cells": {"scenes": {"pgd": 1}}}', "scenes: pgd lack figures"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError) as caught:
+            read_card(file, {}, 0, 100)
+        assert str(caught.value).startswith(f"{file}:") and message in str(caught.value)

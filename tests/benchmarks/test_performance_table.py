@@ -223,3 +223,22 @@ def test_a_page_keeps_its_other_lines_and_a_missing_card_leaves_its_lines_out(tm
 def test_a_page_without_its_marks_is_refused(text):
     with pytest.raises(ValueError, match=r"page\.md must have <!-- performance:begin"):
         with_block(text, "new", "page.md")
+
+
+DAMAGED = {
+    "nested": ("[" * 100_000, "it is nested in more than 100 levels"),
+    "a list": ("[]", "expected a JSON object. Received: list"),
+    "no machine": ('{"versions": {}}', "machine missing or of another type"),
+    "no figures": ('{"versions": {}, "machine": {}}', "mainstay.json lacks figures (KeyError: "),
+}
+
+
+@pytest.mark.parametrize("text, message", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_card_is_named_and_no_page_is_written(tmp_path, capsys, text, message):
+    (tmp_path / "docs/results").mkdir(parents=True)
+    (tmp_path / "docs/results/mainstay.json").write_text(text)
+    assert main(tmp_path) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "mainstay.json" in told and message in told
+    assert "Restore it, or remove it and measure again." in told
+    assert [path.name for path in tmp_path.rglob("*.md")] == []

@@ -58,6 +58,25 @@ def test_figures_of_other_settings_are_not_added_to(tmp_path, change, message):
         read_figures(file, SCALE, 0)
 
 
+DAMAGED = {
+    "nested": ("[" * 100_000, "it is nested in more than 100 levels"),
+    "half": ('{"setting": {', "1: not whole JSON"),
+    "a list": ("[]", "expected a JSON object. Received: list"),
+    "no trials": ('{"setting": {}, "trials": 5}', "trials missing or of another type"),
+    "a trial without figures": ('{"setting": {}, "trials": {"weighted": {"options": {}}}}', "weighted lack figures"),
+}
+
+
+@pytest.mark.parametrize("text, message", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_figures_are_named(tmp_path, text, message):
+    file = tmp_path / "refinements.json"
+    file.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_figures(file, SCALE, 0)
+    assert str(caught.value).startswith(f"{file}:") and message in str(caught.value)
+    assert str(caught.value).endswith("Restore it, or remove it and measure again.")
+
+
 def test_held_out_queries_are_neither_trained_on_nor_found(tmp_path, monkeypatch):
     paths = [tmp_path / f"{i}.jpg" for i in range(30)]
 

@@ -122,8 +122,16 @@ def test_a_cell_with_a_whole_card_is_skipped_and_the_others_are_made_in_order(op
 
 @pytest.mark.parametrize(
     "content",
-    ['{"cell": "saat-32bi', "[]", "{}", "null", json.dumps({**card_of(Cell(defense="saat")), "results": []})],
-    ids=["half", "list", "empty", "null", "no results"],
+    [
+        '{"cell": "saat-32bi',
+        "[]",
+        "{}",
+        "null",
+        "[" * 100_000,
+        json.dumps({**card_of(Cell(defense="saat")), "results": []}),
+        json.dumps({**card_of(Cell(defense="saat")), "setting": 5}),
+    ],
+    ids=["half", "list", "empty", "null", "nested", "no results", "a number"],
 )
 def test_a_card_that_is_not_whole_is_refused_and_made_again(options, capsys, content):
     cell = Cell(defense="saat")
@@ -286,6 +294,10 @@ def test_the_page_and_its_picture_are_written_whole(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["results.md", "trade_off.png"]
     with pytest.raises(ValueError, match="at least one card"):
         write_page({}, tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/many_classes.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"many_classes\.json: expected a JSON object\. Received: list\. Restore it"):
+        write_page(cards, tmp_path)
 
 
 def test_the_page_shows_what_many_classes_cost_where_that_was_measured():

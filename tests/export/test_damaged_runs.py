@@ -59,4 +59,5 @@ def test_a_damaged_model_is_named(program, run_dir, tmp_path, capsys):
 def test_a_damaged_card_is_named(program, run_dir, tmp_path, capsys):
     (run_dir / "card.json").write_text('{"a":' * 10_000)
     assert program(run_dir, tmp_path / "out") == 2
-    assert "card.json: JSON nested at most 100 deep was expected" in capsys.readouterr().err
+    message = f"error: {run_dir / 'card.json'}: no JSON that is read here (it is nested in more than 100 levels). "
+    assert capsys.readouterr().err == f"{message}It is not the card of a run: restore it, or repeat the run.\n"

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, few, and none that is damaged is taken for good."""
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -64,6 +65,33 @@ def test_damage_is_noticed_and_the_checkpoint_before_is_used(tmp_path, file, dam
     assert found.facts == {"number": 1}
     assert len(damaged) == 1 and str(folder) in damaged[0]
     with pytest.raises(ValueError, match=r"damaged|missing|changed"):
+        read_checkpoint(folder)
+
+
+TEXTS = {
+    "nested": ("[" * 100_000, "no JSON that is read here (it is nested in more than 100 levels). It is damaged."),
+    "a list": ("[1]", "expected a JSON object. Received: list. It is damaged."),
+    "no JSON": ('{"a": NaN}', "no JSON that is read here (it contains NaN, Infinity or a number beyond float64)"),
+}
+
+
+@pytest.mark.parametrize("file", ["facts.json", "manifest.json"])
+@pytest.mark.parametrize("text, message", TEXTS.values(), ids=TEXTS)
+def test_what_is_no_object_is_named(tmp_path, file, text, message):
+    folder = save_checkpoint(tmp_path, 1, ARRAYS, {})
+    (folder / file).write_text(text)
+    if file == "facts.json":  # with a manifest that vouches for it
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest[file] = hashlib.sha256(text.encode()).hexdigest()
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    found, damaged = newest_checkpoint(tmp_path)
+    assert found is None and damaged[0].startswith(f"{folder / file}: {message}")
+
+
+def test_a_manifest_without_a_digest_is_named(tmp_path):
+    folder = save_checkpoint(tmp_path, 1, ARRAYS, {})
+    (folder / "manifest.json").write_text('{"arrays.npz": 5}')
+    with pytest.raises(ValueError, match=r"manifest\.json: arrays\.npz, facts\.json missing or of another type"):
         read_checkpoint(folder)
 
 

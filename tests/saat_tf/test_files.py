@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from saat_tf.files import LOCK, atomic, lock_folder, write_json, write_whole
@@ -15,6 +16,15 @@ def test_json_is_written_and_replaced(tmp_path):
     write_json(tmp_path / "card.json", {"value": 1})
     write_json(tmp_path / "card.json", {"value": 2})
     assert json.loads((tmp_path / "card.json").read_text()) == {"value": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["card.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf"), np.float64("nan")])
+def test_what_is_no_json_is_not_written(tmp_path, value):
+    write_json(tmp_path / "card.json", {"value": 1})
+    with pytest.raises(ValueError, match=r"card\.json: not written, since NaN and infinity are no JSON"):
+        write_json(tmp_path / "card.json", {"results": [{"value": value}]})
+    assert json.loads((tmp_path / "card.json").read_text()) == {"value": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["card.json"]
 
 

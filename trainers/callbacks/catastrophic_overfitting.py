@@ -10,7 +10,8 @@ import numpy as np
 from saat_tf.files import write_json, write_whole
 from saat_tf.models.inner import InnerAttack, stronger
 from saat_tf.models.training_model import TrainingModel
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_json, wrong_fields
+from saat_tf.text_lists import DataError
 from trainers.console.output import warn
 
 OnCollapse = Literal["stop", "rollback", "ignore"]
@@ -96,6 +97,20 @@ def collapsed(history: Sequence[EpochRobustness]) -> bool:
     return all(epoch.clean >= best.clean and (_lost(epoch, best) or _flips(epoch, fewest)) for epoch in last)
 
 
+def read_history(file: Path) -> list[dict]:
+    """Read what an `OverfittingMonitor` has seen: the fields of `EpochRobustness` and `rolled_back` of each epoch.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    remedy = "Restore it, or begin a new run."
+    history = read_json(file, remedy=remedy) if file.is_file() else []
+    fields = {"robust": int | float, "clean": int | float, "rolled_back": bool}
+    if not isinstance(history, list) or any(not isinstance(x, dict) or wrong_fields(x, fields) for x in history):
+        raise DataError(f"{file}: expected a list of objects with {', '.join(fields)}. {remedy}")
+    return history
+
+
 def _lost(epoch: EpochRobustness, best: EpochRobustness) -> bool:
     return epoch.robust < LOST_SHARE * best.robust and epoch.robust <= best.robust - LOST_MAP
 
@@ -125,8 +140,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         self.action = action
         self.score = score
         self.history_file, self.state_file = folder / "watched.json", folder / "most-robust.npz"
-        stored = read_json(self.history_file) if self.history_file.is_file() else []
-        self.history = stored[:epoch]
+        self.history = read_history(self.history_file)[:epoch]
 
     @property
     def num_rollbacks(self) -> int:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from saat_tf.models.training_model import TrainingModel
+from saat_tf.text_lists import DataError
 from trainers.console.output import LOOK_EVERY, say
 from trainers.distributed.coordination import Workers
 from trainers.run_folder.state import Clock, Position, RunFolder
@@ -76,7 +77,7 @@ class Checkpointing(keras.callbacks.Callback):
         All workers end with what the chief has: its checkpoint, or what it begins with.
 
         Raises:
-            ValueError: the checkpoint is one of another model.
+            DataError: the checkpoint is one of another model.
         """
         arrays = self._checkpoint_arrays()
         restored = arrays is not None
@@ -100,7 +101,7 @@ class Checkpointing(keras.callbacks.Callback):
         checkpoint = self.run_folder.checkpoint
         shapes = [tuple(variable.shape) for variable in self.variables]
         if shapes != [array.shape for array in checkpoint.arrays]:
-            raise ValueError(
+            raise DataError(
                 f"{checkpoint.folder}: is of another model or optimizer: it has {len(checkpoint.arrays)} variables, "
                 f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )

@@ -10,7 +10,7 @@ from saat_tf.attacks import ATTACKS
 from saat_tf.data import RetrievalData, spread_indices, subset
 from saat_tf.evaluation import evaluate
 from saat_tf.files import write_json, write_whole
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object
 from saat_tf.threat_model import ThreatModel
 from trainers.run_folder.models import load_weights
 
@@ -96,4 +96,5 @@ class RobustCheckpoint(keras.callbacks.Callback):
     def _best(self) -> float:
         if not self.score_file.is_file():
             return -1.0
-        return read_json(self.score_file)["held_out_robust_map"]
+        fields = {"held_out_robust_map": int | float}
+        return read_object(self.score_file, fields, remedy="Restore it, or begin a new run.")["held_out_robust_map"]

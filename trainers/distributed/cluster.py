@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 
 import tensorflow as tf
 
+from saat_tf.strict_json import parse_json
+
 # SLURM names no port. Jobs that share a node get ports of their own, below those that Linux gives to clients.
 FIRST_PORT, JOBS, PORTS_A_JOB = 10_000, 1_000, 20
 JOB_TYPES = ("chief", "worker")
+# Characters of a wrong TF_CONFIG that a message repeats.
+SHOWN = 200
+EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +61,13 @@ def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _from_tf_config(text: str) -> Cluster:
-    example = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
+    def remedy(received: object) -> str:
+        return f"Received: {received!s:.{SHOWN}}. An example: TF_CONFIG='{EXAMPLE}'"
 
     def fault(expected: str, received: object) -> ValueError:
-        return ValueError(f"TF_CONFIG {expected}. Received: {received}. An example: TF_CONFIG='{example}'")
+        return ValueError(f"TF_CONFIG {expected}. {remedy(received)}")
 
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise fault(f"must be JSON, which ends at character {error.pos} ({error.msg})", text) from error
+    config = parse_json(text, "TF_CONFIG", remedy=remedy(text))
     jobs, task = (config.get("cluster", {}), config.get("task", {})) if isinstance(config, dict) else (None, None)
     if not isinstance(jobs, dict) or not isinstance(task, dict):
         raise fault("must be an object with the objects `cluster` and `task`", text)
@@ -71,15 +75,19 @@ def _from_tf_config(text: str) -> Cluster:
         return Cluster(("",), 0)
     if not set(jobs) <= set(JOB_TYPES):
         raise fault(f"must have jobs of {', '.join(JOB_TYPES)} alone", ", ".join(jobs))
+    for job, addresses in jobs.items():
+        if not isinstance(addresses, list):
+            raise fault(f"must have a list of addresses for `{job}`", addresses)
     for address in [address for addresses in jobs.values() for address in addresses]:
-        host, _, port = str(address).rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
             raise fault("must have addresses of the form host:port", address)
     addresses = tuple(address for job in JOB_TYPES for address in jobs.get(job, ()))
     if len(set(addresses)) < len(addresses):
         raise fault("must have an address of its own for each worker", ", ".join(addresses))
     kind, index = task.get("type"), task.get("index")
-    if kind not in jobs or not isinstance(index, int) or not 0 <= index < len(jobs[kind]):
+    known = isinstance(kind, str) and kind in jobs and type(index) is int  # True is an int to Python
+    if not known or not 0 <= index < len(jobs[kind]):
         raise fault("must have a `task` with the `type` and the `index` of one of its workers", json.dumps(task))
     before = len(jobs.get("chief", ())) if kind == "worker" else 0
     return Cluster(addresses, before + index)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from saat_tf.printable import printable
-from saat_tf.strict_json import parse_json
+from saat_tf.strict_json import parse_json, wrong_fields
 
 LONGEST_LINE = 1 << 16
 
@@ -57,8 +57,7 @@ class Connection:
             message = parse_json(line, "a message")
         except ValueError as error:
             raise StrangerError(str(error)) from error
-        # `type` and not `isinstance`: True is an int.
-        if not isinstance(message, dict) or any(type(message.get(name)) is not kind for name, kind in kinds.items()):
+        if not isinstance(message, dict) or wrong_fields(message, kinds):
             raise StrangerError(f"a message lacks one of {', '.join(kinds)}, or has it of another type")
         return message
 

@@ -16,6 +16,8 @@ from trainers.recipes.identity import RUN_OPTIONS
 # Paths may differ from machine to machine.
 OWN_OPTIONS = ("data_dir", "cache_dir", "lists", "weights")
 ANSWER_SECONDS, PAUSE_SECONDS = 5.0, 0.2
+# Visitors that are answered at a time, beside the other workers; each may send `LONGEST_LINE` for `ANSWER_SECONDS`.
+STRANGERS = 64
 # The name by which others know a machine need not be one that it knows itself; loopback is the same for all.
 EVERYWHERE = ((socket.AF_INET6, ""), (socket.AF_INET, ""))
 LOOPBACK = {
@@ -155,21 +157,42 @@ def _visit(cluster: Cluster, index: int, shared: Mapping) -> dict:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """Listens at a host, or where that is "" at every address of the machine, of IPv6 those of IPv4 too."""
+    """Listens at a host, or where that is "" at every address of the machine, of IPv6 those of IPv4 too.
+
+    More than `most` visitors at a time are turned away; workers come again.
+    """
 
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = STRANGERS
 
     def __init__(
-        self, family: socket.AddressFamily, host: str, port: int, handler: type[socketserver.BaseRequestHandler]
+        self,
+        family: socket.AddressFamily,
+        host: str,
+        port: int,
+        handler: type[socketserver.BaseRequestHandler],
+        most: int,
     ) -> None:
         self.address_family = family
+        self.places = threading.BoundedSemaphore(most)
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Take a place, if there is one."""
+        return self.places.acquire(blocking=False)
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:
+        """Answer a visitor, and free its place."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a visitor who is no worker: a port scan, a health check."""
@@ -179,7 +202,7 @@ def _listen(cluster: Cluster, handler: type[socketserver.BaseRequestHandler]) ->
     host, _, port = cluster.addresses[cluster.index].rpartition(":")
     for family, own in LOOPBACK.get(host, EVERYWHERE):
         try:
-            return _Server(family, own, int(port), handler)
+            return _Server(family, own, int(port), handler, STRANGERS + len(cluster.others))
         except OSError as error:
             fault = error
             if error.errno == errno.EADDRINUSE:

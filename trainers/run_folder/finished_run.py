@@ -8,7 +8,7 @@ from saat_tf.data.list_format import read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
 from saat_tf.progress import Track, silent
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object, wrong_fields
 from saat_tf.text_lists import DataError
 
 # What every program that reads a card takes from it, by type.
@@ -22,6 +22,8 @@ CARD_FIELDS = {
     "versions": dict,
     "results": list,
 }
+ROW_FIELDS = {"defense": str}
+REMEDY = "It is not the card of a run: restore it, or repeat the run."
 
 
 def read_card(run_dir: Path) -> dict:
@@ -33,32 +35,22 @@ def read_card(run_dir: Path) -> dict:
     file = run_dir / "card.json"
     if not file.is_file():
         raise DataError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
-    try:
-        card = read_json(file, remedy="Restore it, or repeat the run.")
-    except DataError as error:
-        raise DataError(f"{file}: not the card of a run ({error})") from error
-    if wrong := _wrong_fields(card):
-        raise DataError(f"{file}: not the card of a run: {wrong}. Restore it, or repeat the run.")
+    card = read_object(file, CARD_FIELDS, remedy=REMEDY)
+    if wrong := _wrong_parts(card):
+        raise DataError(f"{file}: {', '.join(wrong)} missing, of another type or out of range. {REMEDY}")
     return card
 
 
-def _wrong_fields(card: object) -> str:
-    """Name what a card lacks or has of another type; "" where nothing is wrong."""
-    if not isinstance(card, dict):
-        return f"a {type(card).__name__} instead of an object"
-    wrong = [name for name, kind in CARD_FIELDS.items() if not isinstance(card.get(name), kind)]
-    if not wrong:
-        size, fraction = (card["config"].get(name, 1.0) for name in ("image_size", "crop_fraction"))
-        if not isinstance(size, int) or size < 1:
-            wrong.append("config.image_size")
-        if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-            wrong.append("config.crop_fraction")
-        wrong += [
-            f"results[{i}]"
-            for i, row in enumerate(card["results"])
-            if not isinstance(row, dict) or not isinstance(row.get("defense"), str)
-        ]
-    return f"{', '.join(wrong)} missing, of another type or out of range" if wrong else ""
+def _wrong_parts(card: dict) -> list[str]:
+    """Name the parts of fields that a card lacks or has of another type."""
+    wrong = []
+    size, fraction = (card["config"].get(name, 1.0) for name in ("image_size", "crop_fraction"))
+    if not isinstance(size, int) or size < 1:
+        wrong.append("config.image_size")
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        wrong.append("config.crop_fraction")
+    rows = enumerate(card["results"])
+    return wrong + [f"results[{i}]" for i, row in rows if not isinstance(row, dict) or wrong_fields(row, ROW_FIELDS)]
 
 
 def resize_size(card: dict) -> int:

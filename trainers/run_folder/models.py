@@ -6,6 +6,7 @@ from typing import TypeVar
 import keras
 
 from saat_tf.models import HashingModel
+from saat_tf.text_lists import DataError
 
 HASHING, ROBUST, COMDEFEND = "hashing.keras", "robust.keras", "comdefend.keras"
 # Where the model of a defense is; that of every defense by adversarial training is `ROBUST`.
@@ -68,6 +69,6 @@ def _check_file(file: Path) -> None:
         raise FileNotFoundError(f"{file}: no such file. --run-dir must name the folder of a finished run.")
 
 
-def _damaged(file: Path, error: Exception) -> ValueError:
+def _damaged(file: Path, error: Exception) -> DataError:
     told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.400}"  # Keras appends the configuration
-    return ValueError(f"{file}: cannot be read as a model ({told}). Restore the file, or repeat the run.")
+    return DataError(f"{file}: cannot be read as a model ({told}). Restore the file, or repeat the run.")

@@ -4,15 +4,22 @@ import dataclasses
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from saat_tf.checkpoints import Checkpoint, newest_checkpoint, remove_incomplete, save_checkpoint
+from saat_tf.checkpoints import FACTS, Checkpoint, newest_checkpoint, remove_incomplete, save_checkpoint
 from saat_tf.evaluation import RetrievalReport
 from saat_tf.files import TEMPORARY, write_whole
+from saat_tf.strict_json import parse_json, wrong_fields
+from saat_tf.text_lists import DataError
 from trainers.console.output import warn
+
+# What a checkpoint of a run says beside its arrays.
+FACT_FIELDS = {"position": dict, "identity": dict, "seconds": dict, "logs": dict}
+POSITION_FIELDS = {"phase": str, "epoch": int, "step": int, "steps": int}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +47,7 @@ class RunFolder:
         identity: what tells that a checkpoint belongs to this data and this software: stored with each.
 
     Raises:
-        ValueError: the newest checkpoint is one of other data.
+        ValueError: the newest checkpoint is one of other data, or none of a run.
     """
 
     def __init__(self, run_dir: Path, identity: Mapping[str, str]) -> None:
@@ -55,6 +62,7 @@ class RunFolder:
             instead = self.checkpoint.folder if self.checkpoint else "the beginning"
             warn(f"{fault} The run resumes from {instead}.")
         if self.checkpoint is not None:
+            _check_facts(self.checkpoint)
             self._check_identity(self.checkpoint)
             self.seconds = dict(self.checkpoint.facts["seconds"])
         self.number = int(self.checkpoint.folder.name) if self.checkpoint else 0
@@ -101,15 +109,21 @@ class RunFolder:
         write_whole(self._report_file(phase), write)
 
     def load_report(self, phase: str) -> RetrievalReport | None:
-        """Return a kept evaluation, or None where there is none."""
+        """Return a kept evaluation, or None where there is none that is whole."""
         file = self._report_file(phase)
         if not file.is_file():
             return None
-        with np.load(file, allow_pickle=False) as stored:
-            fields = {name: stored[name] for name in stored.files}
-        for name, spent in json.loads(str(fields.pop("seconds"))).items():
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                fields = {name: stored[name] for name in stored.files}
+            seconds = _checked_seconds(parse_json(str(fields.pop("seconds")), "seconds"))
+            report = RetrievalReport(**{name: x if x.ndim else float(x) for name, x in fields.items()})
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            warn(f"{file}: not a whole evaluation ({error}). The model is evaluated again.")
+            return None
+        for name, spent in seconds.items():
             self.seconds[name] = max(spent, self.seconds.get(name, 0.0))
-        return RetrievalReport(**{name: value if value.ndim else float(value) for name, value in fields.items()})
+        return report
 
     def _report_file(self, phase: str) -> Path:
         return self.run_dir / "evaluations" / f"{phase}.npz"
@@ -139,6 +153,27 @@ class RunFolder:
         if changed:
             found = ", ".join(f"{name} {before.get(name)} -> {self.identity[name]}" for name in changed)
             warn(f"{self.run_dir}: the software has changed ({found}); bits may differ from those of one run.")
+
+
+def _check_facts(checkpoint: Checkpoint) -> None:
+    """Raise `DataError` where a checkpoint does not say what a run needs to resume."""
+    facts = checkpoint.facts
+    wrong = wrong_fields(facts, FACT_FIELDS)
+    wrong = wrong or [f"position.{name}" for name in wrong_fields(facts["position"], POSITION_FIELDS)]
+    if not wrong and wrong_fields(facts["seconds"], dict.fromkeys(facts["seconds"], int | float)):
+        wrong = ["seconds"]
+    if wrong or facts["position"].keys() != POSITION_FIELDS.keys() or wrong_fields(facts["identity"], {"data": str}):
+        raise DataError(
+            f"{checkpoint.folder / FACTS}: {', '.join(wrong) or 'position or identity'} missing or of another type. "
+            "Remove the folder, and the run resumes from the checkpoint before."
+        )
+
+
+def _checked_seconds(seconds: object) -> dict[str, float]:
+    """Return the seconds of each phase, or raise `DataError` where they are none."""
+    if not isinstance(seconds, dict) or wrong_fields(seconds, dict.fromkeys(seconds, int | float)):
+        raise DataError("seconds: expected an object of numbers.")
+    return seconds
 
 
 class Clock:

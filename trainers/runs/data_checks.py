@@ -6,6 +6,7 @@ import rich.markup
 
 from saat_tf.data import RetrievalData
 from saat_tf.data.label_rules import label_faults
+from saat_tf.data.record_copies import record_copy_faults
 from saat_tf.data.split_rules import Fault, Rows, copy_faults, raise_errors
 from trainers.console.output import say, track
 from trainers.recipes.file_data import FileData
@@ -25,14 +26,17 @@ def check_data(data: RetrievalData) -> None:
         )
     )
     raise_errors(faults)
-    if isinstance(data, FileData):
-        faults += copied_queries(data)
+    faults += copied_queries(data)
     for fault in faults:
         say(rich.markup.escape(f"{fault.level}: {fault}"))
 
 
-def copied_queries(data: FileData) -> list[Fault]:
-    """Find the queries that stand in another split under another name."""
+def copied_queries(data: RetrievalData) -> list[Fault]:
+    """Find the queries that are copied in another split, of image files and of TFRecord files."""
+    if not isinstance(data, FileData):
+        splits = {"train": data.train, "database": data.database, "test": data.test}
+        packed = {name: split for name, split in splits.items() if split.lengths is not None}
+        return list(record_copy_faults(packed, track))
     rows = {}
     for images in (data.lists.train, data.lists.database, data.lists.test):
         keys = [os.path.realpath(path) for path in images.paths]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saat_tf.files import write_whole
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object
 from trainers.console.output import say, warn
 from trainers.recipes.identity import changed_options, options
 from trainers.recipes.run_options import RunOptions
@@ -60,7 +60,8 @@ def check_options(recipe: RunOptions, run_dir: Path) -> None:
         if run_dir.is_dir() and any(path.name[0] != "." for path in run_dir.iterdir()):
             raise FileNotFoundError(f"{file}: no such file. --resume needs a run; {run_dir} contains something else.")
         return
-    changed = list(changed_options(read_json(file), options(recipe)))
+    begun_with = read_object(file, {}, remedy="Restore it, or begin a new run.")
+    changed = list(changed_options(begun_with, options(recipe)))
     if changed and not recipe.allow_changes:
         raise ValueError(
             f"{run_dir} began with other options:\n  " + "\n  ".join(changed) + "\nResume with those of before, or add "

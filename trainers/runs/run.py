@@ -15,8 +15,8 @@ import tensorflow as tf
 from saat_tf.attacks import ATTACKS
 from saat_tf.backbones import backbone_spec
 from saat_tf.codes import BITS_PER_BYTE
-from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
-from saat_tf.data import RetrievalData, write_image_lists
+from saat_tf.command_line import FAILED, INTERRUPTED, USAGE_ERROR, ExitCode
+from saat_tf.data import DataError, RetrievalData, write_image_lists
 from saat_tf.evaluation import (
     attacked_queries,
     evaluate,
@@ -175,6 +175,9 @@ def start(
     except (CatastrophicOverfittingError, NotFiniteError) as error:
         print(f"error: {error} --run-dir {run_dir}", file=sys.stderr)
         return FAILED
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
     except OSError as error:
         print(
             f"error: {error}. The run cannot write any more. Its last checkpoint is whole: make room or repair, "

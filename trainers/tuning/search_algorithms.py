@@ -11,6 +11,8 @@ import keras_tuner as kt
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from saat_tf.files import write_json
+from saat_tf.strict_json import read_object
+from saat_tf.text_lists import DataError
 from trainers.tuning.search_space import Dimension, hyperparameters, rounded
 
 TunerName = Literal["random", "hyperband", "grid", "bayesian"]
@@ -78,8 +80,19 @@ class ResumableOracle(kt.Oracle):
         write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def reload(self) -> None:
-        """Read the state."""
-        super().reload()
+        """Read the state.
+
+        Raises:
+            DataError: a file of it is damaged.
+        """
+        state, remedy = Path(self._get_oracle_fname()), "Restore it, or choose another --study-dir."
+        for file in (state, *state.parent.glob("trial_*/trial.json")):
+            read_object(file, {}, remedy=remedy)
+        try:
+            super().reload()
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            told = f"{type(error).__name__}: {error!s:.200}"
+            raise DataError(f"{state.parent}: not the state of a search ({told}). {remedy}") from error
         for name in self.trials.keys() - set(self.start_order):
             del self.trials[name]  # begun, but the state was not written any more
         # KerasTuner writes the state before it takes a trial that has ended off the list of those that run.

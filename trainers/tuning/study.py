@@ -11,7 +11,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from saat_tf.evaluation import result_value
 from saat_tf.files import write_json, write_whole
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object
 from trainers.console.output import say
 from trainers.recipes.identity import changed_options
 from trainers.tuning.trial import ATTACK, read_card, read_failure
@@ -89,7 +89,7 @@ class Study:
         Raises:
             ValueError: it was begun with others; the message lists them.
         """
-        changed = list(changed_options(read_json(self._options), options))
+        changed = list(changed_options(self._begun_with(), options))
         if changed:
             raise ValueError(
                 f"{self.folder} began with other options:\n  "
@@ -120,7 +120,7 @@ class Study:
     def is_over(self) -> bool:
         """Return whether the last process that gave out trials had no more to give."""
         file = self.folder / "study.json"
-        return file.is_file() and read_json(file)["over"]
+        return file.is_file() and read_object(file, {"over": bool})["over"]
 
     def results(self, trials: Sequence) -> list[Result]:
         """Return the results of KerasTuner's trials, in the order of their numbers."""
@@ -138,7 +138,7 @@ class Study:
             **{name: undefended[name] for name in ("dataset", "code_length", "epsilon_255", "chance_map", "queries")},
             "over": over,
             "undefended": maps(undefended),
-            "options": read_json(self._options),
+            "options": self._begun_with(),
             "versions": undefended["versions"],
             "machine": undefended["machine"],
             "trials": [dataclasses.asdict(result) for result in results],
@@ -161,6 +161,9 @@ class Study:
     @property
     def _options(self) -> Path:
         return self.folder / "options.json"
+
+    def _begun_with(self) -> dict:
+        return read_object(self._options, {}, remedy="Restore it, or choose another --study-dir.")
 
     def _result(self, trial: object) -> Result:
         values = {name: v for name, v in trial.hyperparameters.values.items() if not name.startswith("tuner/")}

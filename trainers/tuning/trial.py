@@ -20,7 +20,8 @@ from saat_tf.files import atomic, lock_folder, write_json, write_whole
 from saat_tf.losses import HashingLoss
 from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
-from saat_tf.strict_json import read_json
+from saat_tf.strict_json import read_object, wrong_fields
+from saat_tf.text_lists import DataError
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
@@ -33,6 +34,10 @@ from trainers.run_folder.state import RunFolder
 from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 CARD, FAILURE = "card.json", "failure.json"
+CARD_FIELDS = {"results": list, "seconds": dict}
+ROW_FIELDS = {"defense": str, "attack": str, "value": int | float, "interval": list}
+FAILURE_FIELDS = {"cause": str, "reason": str}
+REMEDY = "Restore it, or remove the folder, and the trial is done again."
 ATTACK = "mainstay"
 
 
@@ -160,13 +165,29 @@ class TrialRunner:
 
 
 def read_card(folder: Path) -> dict | None:
-    """Return the card of a finished trial, or None."""
-    return _read(folder / CARD)
+    """Return the card of a finished trial, or None.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        return None
+    card = read_object(file, CARD_FIELDS, remedy=REMEDY)
+    rows = enumerate(card["results"])
+    if wrong := [f"results[{i}]" for i, row in rows if not isinstance(row, dict) or wrong_fields(row, ROW_FIELDS)]:
+        raise DataError(f"{file}: {', '.join(wrong)} missing or of another type. {REMEDY}")
+    return card
 
 
 def read_failure(folder: Path) -> dict | None:
-    """Return the cause, a reason and the traceback of a trial that failed, or None."""
-    return _read(folder / FAILURE)
+    """Return the cause, a reason and the traceback of a trial that failed, or None.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = folder / FAILURE
+    return read_object(file, FAILURE_FIELDS, remedy=REMEDY) if file.is_file() else None
 
 
 def write_failure(folder: Path, error: Exception) -> None:
@@ -199,7 +220,3 @@ def _branch(start: Path, folder: Path) -> None:
 
 def _locked(folder: Path) -> filelock.BaseFileLock:
     return lock_folder(folder, waiting=lambda: say(f"{folder}: another process works on it. Waiting for it."))
-
-
-def _read(file: Path) -> dict | None:
-    return read_json(file) if file.is_file() else None

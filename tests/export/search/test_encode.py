@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from export import index as index_program
 from export.bulk.encoded_folder import read_blocks, read_encoding
 from export.bulk.images import list_images
 from export.bulk.shards import ShardEncoder, ShardTask, encode_here
@@ -149,6 +150,44 @@ def test_no_images_are_an_error(tmp_path, make, message):
     make(tmp_path / "source")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         list_images(tmp_path / "source")
+
+
+NOTHING = {
+    "an empty folder": ({}, "no file in it has one of the suffixes .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .webp."),
+    "another kind": ({"a.tif": b"II*\0"}, "1 are images of another kind, such as a.tif. Convert them."),
+}
+
+
+@pytest.mark.parametrize("files, message", NOTHING.values(), ids=NOTHING)
+def test_encoding_no_image_is_an_error_and_writes_nothing(tmp_path, model, capsys, files, message):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, contents in files.items():
+        (folder / name).write_bytes(contents)
+    options = EncodeOptions(images=folder, model=model, out=tmp_path / "out", workers=1)
+    assert main(options) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"error: {folder}: ") and message in told.err and told.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_where_none_can_be_encoded_that_is_an_error_and_no_index_is_built(
+    tmp_path, model, capsys, shard_encoder, monkeypatch, skip
+):
+    monkeypatch.setattr("export.encode.encode_here", lambda tasks, *others: map(shard_encoder, tasks))
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"")
+    (folder / "b.png").write_bytes(b"text")
+    assert main(EncodeOptions(images=folder, model=model, out=out, workers=1, skip_unreadable=skip)) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == "error: none of the 2 images could be encoded."
+    assert 'skipped: "a.jpg": it is empty' in told.err
+    assert index_program.main(index_program.Build(index=tmp_path / "index", encoded=out)) == 2
+    refused = f"error: {out}: none of its 2 images could be encoded, see skipped.txt. Encode others.\n"
+    assert capsys.readouterr().err == refused
+    assert not (tmp_path / "index").exists()
 
 
 def test_files_that_are_none_are_not_opened(tmp_path):
@@ -324,7 +363,13 @@ def test_pickled_codes_are_never_loaded(encoded, tmp_path):
         list(read_blocks(tmp_path / "out", read_encoding(tmp_path / "out")))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "root": 3}'])
+WRONG_TYPE = {"format": 1, "root": "/", "model": "x", "probe_codes": "", "code_length": "16", "num_images": 1,
+              "shard_size": 1, "batch_size": 1, "shards": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "root": 3}', "[" * 100_000, json.dumps(WRONG_TYPE)]
+)
 def test_a_damaged_description_is_an_error(tmp_path, content):
     (tmp_path / "encoding.json").write_text(content)
     with pytest.raises(ValueError, match=r"encoding\.json cannot be read"):

@@ -1,9 +1,9 @@
 """The index on disk: what it finds, what it refuses, and what is left of it after faults."""
 
+import contextlib
 import inspect
-import json
 import os
-import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 
-from export.search import Block, FaissIndex, IndexDamagedError
+from export.search import Block, FaissIndex, IndexDamagedError, database
 from export.search.kinds import Kind, recall
 from export.search.measure import measured_recall
 
@@ -73,13 +73,6 @@ def test_it_finds_what_brute_force_finds_after_adding_and_removing(index):
     assert_holds(index, [0, 1, 2])
 
 
-def test_many_small_additions_leave_few_segments(index):
-    for number in range(40, 75):
-        index.add([block(number, number + 1)])
-    assert len(index.segments) <= 6  # log2(75)
-    assert_holds(index, list(range(75)))
-
-
 def test_removed_items_do_not_hide_those_behind_them(tmp_path):
     near, far = np.zeros((20, 2), np.uint8), np.full((80, 2), 255, np.uint8)
     ids = [str(i) for i in range(100)]
@@ -112,10 +105,10 @@ REFUSED = {
 
 @pytest.mark.parametrize(("do", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused_changes_nothing(index, do, message):
-    before = sorted(index.folder.iterdir())
+    before = database.about(index._connection)
     with pytest.raises(ValueError, match=message):
         do(index)
-    assert sorted(index.folder.iterdir()) == before
+    assert database.about(index._connection) == before
     assert_holds(FaissIndex(index.folder), list(range(40)))
 
 
@@ -142,19 +135,6 @@ def test_no_index_is_overwritten_and_a_failed_one_leaves_nothing(index, tmp_path
 # Reading while another process writes
 
 
-def test_an_opened_index_stays_what_it_is_while_others_write(index):
-    reader, writer = FaissIndex(index.folder), FaissIndex(index.folder)
-    for number in range(40, 50):
-        writer.add([block(number, number + 1)])
-    writer.remove([f"item {i}" for i in range(30)])
-    assert_holds(reader, list(range(40)))
-    reader.refresh()
-    assert_holds(reader, list(range(30, 50)))
-    assert reader.generation == writer.generation
-    left = {path.name for path in index.folder.glob("generation-*")}
-    assert left == {f"generation-{number:08}.json" for number in (reader.generation - 1, reader.generation)}
-
-
 def in_other_process(code, *arguments, **options):
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "import numpy as np", f"BITS = {BITS}"]
     lines += ["from export.search import Block, FaissIndex", inspect.getsource(codes_of), inspect.getsource(block)]
@@ -164,24 +144,30 @@ def in_other_process(code, *arguments, **options):
 
 ADD_ONE_BY_ONE = """
     index = FaissIndex(sys.argv[1])
-    for number in range(40, int(sys.argv[2])):
+    for number, _ in enumerate(sys.stdin, 40):
         index.add([block(number, number + 1)])
+        print("added", flush=True)
 """
 
 
-def test_readers_find_a_whole_generation_at_any_time(index):
-    queries, seen = codes_of([0, 1]), set()
-    with in_other_process(ADD_ONE_BY_ONE, index.folder, 52) as writer:
-        while writer.poll() is None:
-            reader = FaissIndex(index.folder)
-            for hits in reader.search(queries, 100):
-                assert {hit.metadata["number"] for hit in hits} == set(range(len(reader)))
-            seen.add(len(reader))
-    assert writer.returncode == 0 and len(seen) > 1
+def test_readers_find_a_whole_version_at_any_time(index):
+    queries = codes_of([0, 1])
+    with in_other_process(ADD_ONE_BY_ONE, index.folder, stdin=subprocess.PIPE) as writer:
+        for count in range(40, 52):
+            writer.stdin.write(b"\n")
+            writer.stdin.flush()
+            for _ in range(3):  # while the other adds
+                one, other = ({hit.metadata["number"] for hit in hits} for hits in index.search(queries, 100))
+                assert one == other == set(range(len(one))) and len(one) in (count, count + 1)
+            assert writer.stdout.readline() == b"added\n"
+            assert len(index) == count + 1
+        writer.stdin.close()
+    assert writer.returncode == 0
     assert_holds(FaissIndex(index.folder), list(range(52)))
 
 
-def test_there_is_one_writer(index):
+def test_there_is_one_writer(index, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     code = """
         with FaissIndex(sys.argv[1])._writing():
             print("held", flush=True)
@@ -205,35 +191,24 @@ DIE_AT_STEP = """
     index.add([block(40, 45)])
     index.remove(["item 0"])
     print("acknowledged", flush=True)
-    steps = int(sys.argv[2])
-    def dying(step):
-        def call(*arguments):
-            global steps
-            steps -= 1
-            if not steps:
+    def dying():
+        for number in range(45, 60):
+            if number == 44 + int(sys.argv[2]):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return step(*arguments)
-        return call
-    os.fsync, os.replace, os.unlink = map(dying, (os.fsync, os.replace, os.unlink))
-    index.add([block(45, 47)])
-    print("acknowledged", flush=True)
+            yield block(number, number + 1)
+    index.add(dying())
 """
 
 
-# The steps of one addition: six files, their folder, its name, the folder around it; the manifest, its name, the
-# folder; and the files of the generation that is no longer kept.
-@pytest.mark.parametrize("step", [1, 8, 9, 10, 11, 12, 13])
+@pytest.mark.parametrize("step", [1, 2, 3, 6])
 def test_kill_9_while_adding_loses_nothing_that_was_acknowledged(index, step):
     with in_other_process(DIE_AT_STEP, index.folder, step) as process:
-        acknowledged = process.stdout.read().count(b"acknowledged")
-    assert process.returncode == (-9 if acknowledged == 1 else 0)
-    numbers = list(range(1, 45))
+        assert process.stdout.read().count(b"acknowledged") == 1
+    assert process.returncode == -9
     left = FaissIndex(index.folder)
-    assert len(left) in ((44, 46) if acknowledged == 1 else (46,))
-    if len(left) == 44:
-        left.add([block(45, 47)])
-    assert_holds(FaissIndex(index.folder), [*numbers, 45, 46])
-    assert not list(index.folder.glob(".writing-*"))
+    assert_holds(left, list(range(1, 45)))
+    left.add([block(45, 47)])
+    assert_holds(FaissIndex(index.folder), list(range(1, 47)))
 
 
 def change_byte(path):
@@ -248,53 +223,85 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "gone": lambda path: path.unlink(),
 }
-FILES = ["codes.bin", "items.jsonl", "item_ends.bin", "id_hashes.bin", "id_rows.bin", "index.faiss", "removed", "json"]
-CASES = [(file, "a byte") for file in FILES] + [(file, how) for file in ("items.jsonl", "json") for how in DAMAGES]
-LEFT = [i for i in range(53) if i not in (45, 51)]
 
 
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory):
-    """An index whose newest generation has files of its own, of every sort."""
-    index = FaissIndex.create(tmp_path_factory.mktemp("grown") / "index", [block(0, 40)], code_length=BITS)
-    index.add([block(40, 53)])
-    index.remove(["item 45", "item 51"])
-    with_own = FaissIndex(index.folder)
-    with_own.remove(["item 46", "item 47", "item 48"])  # more than a quarter of the second segment: written anew
-    return index.folder
+@pytest.mark.parametrize("suffix", [".faiss", ".npy"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_built_anew(index, suffix, damage):
+    DAMAGES[damage](next(index.folder.glob(f"cache-*{suffix}")))
+    assert_holds(FaissIndex(index.folder), list(range(40)))
 
 
-@pytest.mark.parametrize(("name", "damage"), dict.fromkeys(CASES))
-def test_a_damaged_index_is_refused_and_the_last_good_generation_is_kept(grown, tmp_path, name, damage):
-    folder = tmp_path / "index"
-    shutil.copytree(grown, folder)
-    older, newest = sorted(folder.glob("generation-*.json"))
-    own = json.loads(newest.read_text())["files"].keys() - json.loads(older.read_text())["files"].keys()
-    if name == "removed":  # which the newest does not have
-        newest.unlink()
-        FaissIndex(folder).remove(["item 3"])
-        older, newest = sorted(folder.glob("generation-*.json"))
-        own = json.loads(newest.read_text())["files"].keys() - json.loads(older.read_text())["files"].keys()
-    file = newest if name == "json" else folder / next(x for x in own if name in x)
-    DAMAGES[damage](file)
-    if file.exists() or file != newest:
-        number = int(newest.stem.split("-")[1])
-        remedy = f"--generation {number - 1} reads it, and removing .*{newest.name}"
-        with pytest.raises(IndexDamagedError, match=f"{file.name}.*{remedy}"):
-            FaissIndex(folder)
-        with pytest.raises((IndexDamagedError, FileNotFoundError), match=file.name):
-            FaissIndex(folder, number)
-        assert_holds(FaissIndex(folder, number - 1), LEFT)
-        newest.unlink()
-    again = FaissIndex(folder)
-    again.add([block(60, 61)])
-    assert_holds(FaissIndex(folder), [*LEFT, 60])
+@pytest.mark.parametrize("suffix", [".faiss", ".npy"])
+def test_a_cache_that_is_a_link_is_refused(index, suffix, tmp_path):
+    file = next(index.folder.glob(f"cache-*{suffix}"))
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link"):
+        FaissIndex(index.folder)
 
 
-def test_what_is_no_index_is_told_apart(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"it has no generation-\.\.\.\.json"):
-        FaissIndex(tmp_path / "empty")
+@pytest.mark.parametrize("name", ["items.db", "items.db-wal", "items.db-shm", "items.db-journal"])
+def test_a_database_file_that_is_a_link_is_refused_and_its_target_is_left_alone(index, name, tmp_path):
+    index.close()
+    (tmp_path / "victim").write_bytes(b"precious")
+    (index.folder / name).unlink(missing_ok=True)
+    (index.folder / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match="is a link"):
+        FaissIndex(index.folder)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+CHANGES = {
+    "metadata": "UPDATE items SET metadata = '{' WHERE row = 7",
+    "a code of another length": "UPDATE items SET code = x'01' WHERE row = 7",
+    "a row gone": "DELETE FROM items WHERE row = 7",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_check_finds_changed_rows(index, change):
+    index.check()
+    with contextlib.closing(sqlite3.connect(index.folder / "items.db")) as connection, connection:
+        connection.execute(change)
+    with pytest.raises(IndexDamagedError, match="Restore the folder"):
+        index.check()
+
+
+def test_check_finds_a_changed_byte_of_an_id(index):
+    index.close()
+    file = index.folder / "items.db"
+    contents = file.read_bytes()
+    assert contents.count(b"item 17") == 2  # in the table, and in its index of ids
+    file.write_bytes(contents.replace(b"item 17", b"item 7x", 1))
+    with pytest.raises(IndexDamagedError, match="damaged"):
+        FaissIndex(index.folder).check()
+
+
+@pytest.mark.parametrize("contents", [b"", b"no database" * 1000])
+def test_a_damaged_database_is_refused(index, contents):
+    index.close()
+    (index.folder / "items.db").write_bytes(contents)
+    with pytest.raises(IndexDamagedError, match="Restore the folder"):
+        FaissIndex(index.folder)
+
+
+def test_what_is_no_index_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"it has no items\.db"):
+        FaissIndex(tmp_path)
+    (tmp_path / "generation-00000001.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"older format.*Build it anew"):
+        FaissIndex(tmp_path)
+
+
+def test_all_within_a_distance_are_found(index):
+    index.add([block(40, 60)])
+    index.remove(["item 3", "item 45"])
+    numbers = [i for i in range(60) if i not in (3, 45)]
+    for distance in (np.int64(0), 3, 8, 16):
+        for query, hits in zip(codes_of([1, 50]), index.search_within(codes_of([1, 50]), distance), strict=True):
+            expected = [(d, n) for d, _, n in by_brute_force(query, numbers, 99) if d <= distance]
+            assert [(hit.distance, hit.metadata["number"]) for hit in hits] == expected
 
 
 # Approximate kinds
@@ -332,6 +339,19 @@ def test_approximate_kinds_find_the_share_that_they_say(tmp_path, kind, low, hig
     nearest = [hit.id for hit in index.search(queries[:1], 5)[0]]
     index.remove(nearest[:2])
     assert [hit.id for hit in FaissIndex(index.folder).search(queries[:1], 3)[0]] == nearest[2:]
+
+
+@pytest.mark.parametrize("kind", [Kind(name="ivf", nprobe=128), Kind(name="hnsw", ef_search=128)], ids=["ivf", "hnsw"])
+def test_approximate_kinds_return_more_within_a_distance_than_they_are_first_asked_for(tmp_path, kind):
+    codes = clustered(10_000)
+    ids = [str(i) for i in range(len(codes))]
+    index = FaissIndex.create(tmp_path / "index", [Block(codes, ids, [{}] * len(ids))], code_length=64, kind=kind)
+    distances = np.bitwise_count(codes ^ codes[0]).sum(axis=1)
+    near = {str(i) for i in np.flatnonzero(distances <= 16)}
+    assert len(near) > 150
+    found = index.search_within(codes[:1], 16)[0]
+    assert all(hit.distance == distances[int(hit.id)] for hit in found) and {hit.id for hit in found} <= near
+    assert len(found) == len(near) if kind.name == "ivf" else len(found) > 0.9 * len(near)
 
 
 def test_recall_counts_an_item_that_ties_with_the_last_one():

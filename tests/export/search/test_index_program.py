@@ -99,7 +99,6 @@ def test_faults_are_told_in_one_line(index, encoded, photos, model, tmp_path, ca
         (dataclasses.replace(query, images=()), "at least one image"),
         (dataclasses.replace(query, model=nothing), "no SavedModel"),
         (dataclasses.replace(query, index=None, uri=str(nothing / "x.db")), "no such file"),
-        (dataclasses.replace(query, generation=77), "generation-00000077.json"),
         (Add(index=foreign, encoded=encoded), "The codes to add are of another model"),
         (Build(index=index, encoded=encoded), "no index is overwritten"),
         (Build(index=nothing, encoded=tmp_path), "Encode images first"),
@@ -160,8 +159,21 @@ def test_a_browser_shows_the_page(page, browser, codes):
 def test_pictures_that_cannot_be_shown_leave_their_place_to_words(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     hits = [hit_of(str(tmp_path / "bad.png")), hit_of(str(tmp_path)), hit_of("/dev/zero"), hit_of(3), hit_of(None)]
-    html = result_page([QueryResult("gone.jpg", hits), QueryResult("x", [])], 16).decode()
+    html = result_page([QueryResult("gone.jpg", hits), QueryResult("x", [])], 16, ["/"]).decode()
     assert html.count("no picture") == 7 and "Nothing was found" in html
+
+
+def test_a_page_embeds_no_picture_from_outside_of_the_images(photos, tmp_path):
+    picture = (photos.folder / "a.jpg").read_bytes()
+    inside, outside = tmp_path / "root/in.jpg", tmp_path / "out.jpg"
+    inside.parent.mkdir()
+    inside.write_bytes(picture)
+    outside.write_bytes(picture)
+    (tmp_path / "root/link.jpg").symlink_to(outside)
+    paths = [inside, outside, tmp_path / "root/link.jpg", tmp_path / "root/../out.jpg"]
+    results = [QueryResult("gone.jpg", [hit_of(str(path)) for path in paths])]
+    assert result_page(results, 16, [str(tmp_path / "root")]).decode().count("no picture") == 4  # the query, and 3 hits
+    assert result_page(results, 16, []).decode().count("no picture") == 5
 
 
 def hit_of(path):
@@ -198,6 +210,17 @@ def test_milvus_finds_the_same(milvus, index, photos, model, codes, capsys):
         assert [distance for distance, _ in names[0]] == [distance for distance, _ in names[1]]
         paths = {hit["id"]: hit["metadata"]["path"] for hit in one["hits"]}
         assert paths == {item_id: str(photos.folder / item_id) for item_id in paths}
+
+
+def test_a_refused_first_build_leaves_no_collection(milvus):
+    from export.search.milvus_index import MilvusIndex
+
+    uri, codes = milvus[0], np.zeros((2, 2), np.uint8)
+    with pytest.raises(ValueError, match="given twice"):
+        MilvusIndex.create(uri, "other", [Block(codes, ["a", "a"], [{}, {}])], code_length=16)
+    index = MilvusIndex.create(uri, "other", [Block(codes, ["a", "b"], [{}, {}])], code_length=16)
+    assert [hit.id for hit in index.search_within(codes[:1], 0)[0]] == ["a", "b"]
+    index.close()
 
 
 def test_milvus_changes_and_refuses_as_an_index_does(milvus, encoded, capsys):

@@ -18,7 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from export import client as client_program
 from export.client import ClientOptions
 from export.serving.__main__ import ServingExport, allowed_batch_sizes, main
-from export.serving.prediction import BusyError, ServingError, connect, with_retries
+from export.serving.prediction import BusyError, Reply, ServingError, connect, with_retries
 from saat_tf.data import decode_image
 from tests.export.servers import Models, grpc_server, rest_handler, rest_server
 
@@ -155,6 +155,29 @@ def test_a_server_that_is_not_there_is_told_with_what_came_before(scheme, files,
     assert client_program.main(ClientOptions(files=files, uri=uri, retries=0)) == 2
     printed = capsys.readouterr()
     assert uri in printed.err and not printed.out
+
+
+ENDS = {
+    "the server fails": (ServingError("http://here: HTTP 500: \x1b[2J"), 2, "error: http://here: HTTP 500: \\x1b[2J\n"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted.\n"),
+}
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+@pytest.mark.parametrize("error, code, told", ENDS.values(), ids=ENDS)
+def test_rows_that_came_before_an_error_are_printed(files, monkeypatch, capsys, error, code, told, output):
+    class Failing:
+        def encode(self, contents):
+            if contents != [files[0].read_bytes()]:
+                raise error
+            return [Reply(b"\xab\xcd", True)]
+
+    monkeypatch.setattr(client_program, "connect", lambda *where: Failing())
+    assert client_program.main(ClientOptions(files=files, batch_size=1, retries=0, output=output)) == code
+    printed = capsys.readouterr()
+    assert printed.err == told and "abcd" in printed.out
+    if output == "json":
+        assert json.loads(printed.out) == [{"file": str(files[0]), "ok": True, "code": "abcd"}]
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"predictions": []}', b'{"predictions": [{"ok": true}]}'])

@@ -514,6 +514,23 @@ def test_members_that_share_bytes_are_refused(tmp_path):
         read_torch_state_dict(path)
 
 
+def test_a_directory_of_many_members_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """Each member costs an object of its own, so a directory of 100 MB takes gigabytes."""
+    members = [(f"model/{number:0100}", b"") for number in range(50)]
+    path = write_zip(tmp_path / "model.pth", {"weight": tensor()}, members=members)
+    assert read_torch_state_dict(path)["weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    directory = sum(46 + len(name) for name in ("model/data.pkl", "model/data/0", *(name for name, _ in members)))
+    monkeypatch.setattr(weights, "MAX_DIRECTORY_BYTES", directory)
+    read_torch_state_dict(path)
+    monkeypatch.setattr(weights, "MAX_DIRECTORY_BYTES", directory - 1)
+    made = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *args, **options: made.append(args))
+    told = f"model.pth: the directory of the archive has {directory} bytes, at most {directory - 1} are read"
+    with pytest.raises(ValueError, match=told):
+        read_torch_state_dict(path)
+    assert made == []
+
+
 def test_size_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "MAX_BYTES", 100_000)
     large = tensor(length=10_000, shape=(10_000,), strides=(1,))

@@ -54,9 +54,7 @@ def test_a_query_under_another_name_is_found_by_its_content(folder, copy, split,
     assert found.keys() == {f"{other}_img.txt" for other in expected}
     for other, line in expected.items():
         fault = found[f"{other}_img.txt"]
-        assert fault.level == WARNING and "1 of the 2 queries stand in it under another name, byte for byte" in str(
-            fault
-        )
+        assert fault.level == WARNING and "1 of the 2 queries stand in it as copies, byte for byte." in fault.text
         assert fault.places == (f"test_img.txt:2: e.png ({other}_img.txt:{line + 1})",)
 
 

@@ -32,7 +32,17 @@ def test_tf_config_tells_the_workers_the_chief_first(environment, expected):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{cluster: worker}", r"must be JSON, .*character 1 .*Received: \{cluster: worker\}.*An example: TF_CONFIG="),
+        (
+            "{cluster: worker}",
+            r"^TF_CONFIG:1: not whole JSON .*column 2\)\. Received: \{cluster: worker\}\. An ex",
+        ),
+        ("[" * 100_000, r"^TF_CONFIG: .* nested in more than 100 levels\)\. Received: \[{200}\. An example"),
+        ('{"cluster": {"worker": 5}}', "must have a list of addresses for `worker`. Received: 5"),
+        ('{"cluster": {"worker": "a:1"}}', "must have a list of addresses for `worker`. Received: a:1"),
+        ('{"cluster": {"worker": [5, ["b:1"]]}}', "host:port. Received: 5"),
+        ('{"cluster": {"worker": ["a:1", "b:\u00b2"]}}', "host:port. Received: b:"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": ["worker"], "index": 0}}', "`task` with the"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": true}}', "`task` with the"),
         ("[1]", "must be an object"),
         ('{"cluster": ["a:1"]}', "must be an object"),
         (tf_config({"ps": TWO}, {})["TF_CONFIG"], "jobs of chief, worker alone. Received: ps"),

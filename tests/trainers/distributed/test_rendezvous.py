@@ -14,7 +14,7 @@ import pytest
 from tests.trainers.addresses import free_addresses
 from trainers.distributed.cluster import Cluster
 from trainers.distributed.messages import Connection, differing, digests, proof, proves
-from trainers.distributed.rendezvous import _listen, rendezvous
+from trainers.distributed.rendezvous import STRANGERS, _listen, rendezvous
 
 RUN_DIR = Path("runs/one")
 
@@ -168,6 +168,41 @@ def test_a_stranger_is_told_neither_values_nor_paths_and_disturbs_nobody(lines):
             told = everything(stream, *lines)
         for value in (b"secret", b"0.0123", b"48", b"runs", b"/"):
             assert value not in re.sub(rb"[0-9a-f]{32,64}", b"", told)  # but in digests
+        assert gather([Cluster((chief, other), 1)], options=(SECRET,)) == [RUN_DIR]
+        assert result.result() == [RUN_DIR]
+
+
+def test_a_crowd_of_strangers_is_bounded_and_those_beyond_are_turned_away():
+    (address,) = free_addresses(1)
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    class Host(socketserver.BaseRequestHandler):
+        def handle(self):
+            inside.release()
+            leave.wait()
+            self.request.sendall(b"answered")
+
+    most = STRANGERS + 1  # one other worker
+    with _listen(Cluster((address, "gpu2:1"), 0), Host) as server, contextlib.ExitStack() as streams:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        crowd = [streams.enter_context(connected(address)) for _ in range(most)]
+        for _ in crowd:
+            assert inside.acquire(timeout=20)
+        for _ in range(3):
+            assert everything(streams.enter_context(connected(address))) == b""
+        assert not inside.acquire(blocking=False)
+        leave.set()
+        assert [everything(stream) for stream in crowd] == [b"answered"] * most
+        assert everything(streams.enter_context(connected(address))) == b"answered"
+        server.shutdown()
+
+
+def test_workers_find_each_other_once_a_crowd_has_left(monkeypatch):
+    monkeypatch.setattr("trainers.distributed.rendezvous.STRANGERS", 0)
+    with waiting_chief() as (chief, other, result):
+        with connected(chief):  # has the only place
+            with connected(chief) as stream:
+                assert everything(stream) == b""
         assert gather([Cluster((chief, other), 1)], options=(SECRET,)) == [RUN_DIR]
         assert result.result() == [RUN_DIR]
 

@@ -95,19 +95,21 @@ def test_a_whole_card_is_read_and_gives_the_size_before_the_cut(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON: .* line 1, column 2.* must be the card of a run"),
-        (b"\xff", "no UTF-8 at byte 0"),
-        ('{"a":' * 100_000, "nested at most 100 deep"),
-        ("[]", "a list instead of an object"),
-        (json.dumps({**WHOLE, "config": 3}), "not the card of a run: config missing"),
-        (json.dumps({name: value for name, value in WHOLE.items() if name != "results"}), ": results missing"),
+        ("{", r"1: not whole JSON \(.* at column 2\)\. It is not the card of a run: restore it, or repeat the run\.$"),
+        (b"\xff", r" not a UTF-8 text file \(invalid start byte at byte 0\)"),
+        ('{"a":' * 100_000, r" no JSON that is read here \(it is nested in more than 100 levels\)"),
+        ("[]", " expected a JSON object. Received: list. It is not the card of a run"),
+        (json.dumps({**WHOLE, "config": 3}), " config missing or of another type. It is not the card of a run"),
+        (json.dumps({**WHOLE, "code_length": True}), " code_length missing or of another type"),
+        (json.dumps({**WHOLE, "chance_map": float("nan")}), " no JSON that is read here .*it contains NaN"),
+        (json.dumps({name: value for name, value in WHOLE.items() if name != "results"}), " results missing"),
         (json.dumps({**WHOLE, "results": [{"defense": "none"}, 5]}), r"results\[1\] missing"),
         (json.dumps({**WHOLE, "config": {"image_size": "32"}}), r"config\.image_size missing"),
         (json.dumps({**WHOLE, "config": {"image_size": 32, "crop_fraction": 0}}), r"config\.crop_fraction missing"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_damaged_card_is_refused_with_what_is_wrong(text, message, tmp_path):
     (tmp_path / "card.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(DataError, match=rf"card\.json: .*{message}"):
+    with pytest.raises(DataError, match=rf"card\.json:.*{message}"):
         read_card(tmp_path)

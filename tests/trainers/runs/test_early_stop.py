@@ -18,6 +18,7 @@ from trainers.evaluate import EvaluationOptions, main
 MAP_TOLERANCE = 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["hashing.keras", "robust.keras"])
 def test_map_is_that_of_all_steps(scenes_run, file):
     encoder = keras.saving.load_model(scenes_run[0] / file)
@@ -42,6 +43,7 @@ def test_map_is_that_of_all_steps(scenes_run, file):
     assert score(whole) < mean_average_precision(encoded.test, encoded.database, data.test.labels, database.labels)
 
 
+@pytest.mark.slow
 def test_the_card_and_the_files_tell_the_two_ways_apart(scenes_run, tmp_path):
     run_dir = shutil.copytree(scenes_run[0], tmp_path / "run")
     options = EvaluationOptions(run_dir=run_dir, attacks=("mainstay", "hag"), num_steps=(20,), defenses=("saat",))

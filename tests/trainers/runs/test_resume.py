@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from saat_tf.command_line import USAGE_ERROR
+from saat_tf.data import DataError
 from saat_tf.files import lock_folder
 from tests.stress.kill_resume import KILLED, Runs
 from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
@@ -97,6 +98,29 @@ def test_changed_options_are_listed_and_refused_unless_they_may_change(tmp_path,
     (tmp_path / "other" / "photos").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="something else"):
         check_options(before, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "text, message", [("[" * 100_000, "nested in more than 100 levels"), ("[1]", "Received: list")]
+)
+def test_damaged_options_are_named_and_nothing_is_trained(tmp_path, capsys, text, message):
+    recipe = ScenesRecipe(run_dir=tmp_path / "run", resume=True)
+    recipe.run_dir.mkdir()
+    (recipe.run_dir / "config.json").write_text(text)
+    assert main(recipe, "scenes", lambda: pytest.fail("data were loaded")) == USAGE_ERROR
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {recipe.run_dir / 'config.json'}: ") and message in told
+    assert told.endswith("Restore it, or begin a new run.\n")
+
+
+def test_damage_that_a_run_meets_while_it_trains_ends_it_with_the_name_of_the_file(tmp_path, capsys, monkeypatch):
+    def run(*_):
+        raise DataError("watched.json: expected a list")
+
+    monkeypatch.setattr("trainers.runs.run.run", run)
+    recipe = ScenesRecipe(run_dir=tmp_path / "run", num_train=32, num_queries=4, image_size=16)
+    assert main(recipe, "scenes", lambda: load(recipe)) == USAGE_ERROR
+    assert capsys.readouterr().err.splitlines()[-1] == "error: watched.json: expected a list"
 
 
 def test_a_run_folder_in_which_another_process_works_is_refused(tmp_path, capsys):

@@ -87,6 +87,18 @@ BAD = {
     "no categories": (lambda contents: contents.pop("categories"), "no COCO annotations"),
     "images without names": (lambda contents: contents["images"][0].pop("file_name"), "no COCO annotations"),
     "a list of names": (lambda contents: contents.update(images=["a.jpg"]), "no COCO annotations"),
+    "two images of one id": (
+        lambda contents: contents["images"][-1].update(id=contents["images"][0]["id"]),
+        "entries 1 and 4 of images have one id, 34.",
+    ),
+    "two images of one name": (
+        lambda contents: contents["images"][-1].update(file_name=contents["images"][0]["file_name"]),
+        "entries 1 and 4 of images have one file_name, COCO_train2014_000000000034.jpg.",
+    ),
+    "two categories of one id": (changed("categories", {"id": 90}), "entries 1 and 80 of categories have one id, 90."),
+    "an id that is a list": (changed("images", {"id": [1, 2]}), "expected id (int) and file_name (str) in entry 4 of"),
+    "an id that is a truth": (changed("images", {"id": True}), "expected id (int) and file_name (str) in entry 4 of"),
+    "a box whose image is a list": (changed("annotations", {"image_id": [[1]]}), "expected image_id (int) and"),
     "a path for a name": (changed("images", {"file_name": "../../secret.jpg"}), "'../../secret.jpg'"),
 }
 
@@ -107,6 +119,22 @@ def test_a_truncated_file_of_annotations_is_named_with_its_line(coco_original):
     message = fault(coco_original)
     line = int(message.removeprefix(f"{annotations(coco_original)}:").split(":")[0])
     assert cut.count("\n") <= line <= cut.count("\n") + 1 and "Fetch it again" in message
+
+
+TEXTS = {
+    "deep lists": ("[" * 100_000 + "]" * 100_000, "it is nested in more than 100 levels"),
+    "deep objects": ('{"images":' * 100_000, "it is nested in more than 100 levels"),
+    "deep beside the parts": ('{"images": [], "info": ' + "[" * 150 + "]" * 150 + "}", "it is nested in more than 100"),
+    "no object": ("5", "there is no list of categories"),
+    "NaN": ('{"images": [{"id": NaN}]}', "it contains NaN"),
+}
+
+
+@pytest.mark.parametrize("text, part", TEXTS.values(), ids=TEXTS)
+def test_text_that_is_no_annotations_is_named(coco_original, text, part):
+    annotations(coco_original).write_text(text)
+    message = fault(coco_original)
+    assert message.startswith(f"{annotations(coco_original)}:") and part in message and "Fetch it again" in message
 
 
 def test_annotations_without_any_box_are_an_error(coco_original):
