@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from saat_tf.backbones import backbone_spec
 from saat_tf.layers.batch_norm import BatchNormalization
-from saat_tf.models import hashing_model
+from saat_tf.models import image_model
 
 
 def tiny_backbone(image_size: int) -> keras.Model:
@@ -29,7 +29,7 @@ def tiny_backbone(image_size: int) -> keras.Model:
 def tiny_encoders() -> Iterator[None]:
     """Have every encoder built on `tiny_backbone`."""
     spec = dataclasses.replace(backbone_spec("small_cnn"), build=tiny_backbone)
-    with mock.patch.object(hashing_model, "backbone_spec", lambda name: spec):
+    with mock.patch.object(image_model, "backbone_spec", lambda name: spec):
         yield
 
 

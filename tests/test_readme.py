@@ -20,6 +20,7 @@ from saat_tf.data import prepare, validate
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
 from trainers.recipes.corel5k import Corel5kRecipe
+from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.recipes.published import CocoRecipe
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.sweep import read_command_line
@@ -36,6 +37,7 @@ OPTIONS = {
     "saat_tf.data.prepare": prepare.Command,
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,
+    "trainers.pretrain": PretrainRecipe,
     "export.saved_model": SavedModelExport,
     "export.serving": ServingExport,
     "export.client": ClientOptions,

@@ -7,12 +7,19 @@ import keras
 
 from saat_tf.backbones import efficientnet_lite, resnet, vgg
 from saat_tf.backbones.alexnet import alexnet
-from saat_tf.backbones.convert import load_state_dict, read_state_dict
+from saat_tf.backbones.convert import load_state_dict, read_state_dict, write_safetensors
 from saat_tf.backbones.keras_applications import KERAS_APPLICATIONS
 from saat_tf.backbones.small_cnn import small_cnn
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 
-__all__ = ["BACKBONES", "BackboneSpec", "backbone_spec", "load_pretrained_weights", "load_weights_file"]
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "backbone_spec",
+    "load_pretrained_weights",
+    "load_weights_file",
+    "save_weights_file",
+]
 
 _IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
@@ -45,6 +52,7 @@ BACKBONES: dict[str, BackboneSpec] = {
             std=(128 / 255,) * 3,
             load_pretrained=functools.partial(efficientnet_lite.load_pretrained, version=version),
             load_state_dict=efficientnet_lite.load_efficientnet_lite_weights,
+            state_dict=efficientnet_lite.efficientnet_lite_state_dict,
         )
         for version in efficientnet_lite.MULTIPLIERS
     },
@@ -90,15 +98,15 @@ def load_pretrained_weights(backbone: keras.Model, name: str) -> None:
     spec = backbone_spec(name)
     if spec.load_pretrained is None:
         fetched = [known for known, other in BACKBONES.items() if other.load_pretrained]
-        remedy = "Give torchvision's file of weights, or choose" if spec.load_state_dict else "Choose"
         raise ValueError(
-            f"There are no pretrained weights of {name} to fetch. {remedy} one of these: {', '.join(fetched)}."
+            f"There are no pretrained weights of {name} to fetch. Give a file of weights, or choose one of these: "
+            f"{', '.join(fetched)}."
         )
     spec.load_pretrained(backbone)
 
 
 def load_weights_file(backbone: keras.Model, name: str, path: str | Path) -> None:
-    """Give a backbone the weights of a PyTorch network from a `.pth` or `.safetensors` file.
+    """Give a backbone weights from a `.pth` or `.safetensors` file: of PyTorch, or of `save_weights_file`.
 
     The files of torchvision fit alexnet, vgg and resnet: they are converted without PyTorch, and nothing in a file is
     run. The file's classifier is passed over.
@@ -112,19 +120,35 @@ def load_weights_file(backbone: keras.Model, name: str, path: str | Path) -> Non
         FileNotFoundError: there is no such file.
         ImportError: the package that reads `.safetensors` files is not installed.
         UnsafeCheckpointError: the file names a class or function other than those of tensors.
-        ValueError: there is no such backbone or no PyTorch file fits it; the file is corrupt; or its tensors are not
-            this backbone's, and the message lists those that are missing, left over or unfit.
+        ValueError: there is no such backbone; the file is corrupt; or its tensors are not this backbone's, and the
+            message lists those that are missing, left over or unfit.
 
     Example:
         >>> backbone = backbone_spec("resnet18").build(64)
         >>> load_weights_file(backbone, "resnet18", "resnet18-f37072fd.pth")  # doctest: +SKIP
     """
     spec = backbone_spec(name)
-    if spec.load_state_dict is None:
-        fitting = [known for known, other in BACKBONES.items() if other.load_state_dict]
-        raise ValueError(f"No file of PyTorch weights fits {name}. Expected one of {', '.join(fitting)}.")
     state_dict = read_state_dict(path)
     try:
         spec.load_state_dict(backbone, state_dict)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def save_weights_file(backbone: keras.Model, name: str, path: str | Path, *, dtype: str = "float32") -> None:
+    """Write the weights of a backbone to a `.safetensors` file, which `load_weights_file` reads.
+
+    Tensors have the names and the layout of the PyTorch network where there is one.
+
+    Args:
+        backbone: what `backbone_spec(name).build` built.
+        name: a name in `BACKBONES`.
+        path: the file, which is replaced as a whole.
+        dtype: "float32", or "float16" for half the bytes.
+
+    Raises:
+        ImportError: the package that writes `.safetensors` files is not installed.
+        ValueError: there is no such backbone, or a weight is not finite in `dtype`.
+    """
+    arrays = backbone_spec(name).state_dict(backbone, dtype=dtype)
+    write_safetensors(arrays, Path(path), backbone=name)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from saat_tf.backbones.weights import check_weights_file, read_torch_state_dict
+from saat_tf.files import write_whole
 
 NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 SHOWN_NAMES = 12
@@ -50,11 +51,26 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
+def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: str) -> None:
+    """Write named arrays to a `.safetensors` file, replaced as a whole.
+
+    Raises:
+        ImportError: the package that writes such files is not installed.
+    """
+    try:
+        import safetensors.numpy  # only here, so that it stays optional
+    except ImportError as error:
+        raise ImportError(
+            f'Writing {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
+        ) from error
+    write_whole(path, lambda temporary: safetensors.numpy.save_file(dict(arrays), temporary, metadata=metadata))
+
+
 def load_state_dict(
     backbone: keras.Model,
     state_dict: Mapping[str, np.ndarray],
     *,
-    classifier: str,
+    classifier: str = "classifier",
     module_of: Callable[[str], str] = str,
 ) -> None:
     """Give a backbone the weights of a PyTorch network.
@@ -65,7 +81,7 @@ def load_state_dict(
     Args:
         backbone: model whose layers are convolutions, dense layers and batch normalization.
         state_dict: PyTorch name -> array, as `read_state_dict` returns it.
-        classifier: PyTorch name of the classifier.
+        classifier: PyTorch name of the classifier, which is passed over.
         module_of: name of a Keras layer -> name of its PyTorch module; the same name by default.
 
     Raises:
@@ -102,13 +118,45 @@ def load_state_dict(
         variable.assign(np.transpose(state_dict[name], axes))
 
 
+def state_dict_of(
+    backbone: keras.Model, *, module_of: Callable[[str], str] = str, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
+    """Return the weights of a backbone as `load_state_dict` reads them, in PyTorch's names and layout.
+
+    Args:
+        backbone: the model.
+        module_of: as in `load_state_dict`.
+        dtype: "float32" or "float16".
+
+    Returns:
+        Name -> array.
+
+    Raises:
+        ValueError: a weight is not finite in `dtype`.
+
+    Example:
+        >>> inputs = keras.Input((3,))
+        >>> backbone = keras.Model(inputs, keras.layers.Dense(2, name="fc6")(inputs))
+        >>> {name: array.shape for name, array in state_dict_of(backbone).items()}
+        {'fc6.weight': (2, 3), 'fc6.bias': (2,)}
+    """
+    arrays = {}
+    for name, (variable, axes) in _targets(backbone, module_of).items():
+        with np.errstate(over="ignore"):
+            array = np.transpose(variable.numpy(), np.argsort(axes)).astype(dtype)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} of {backbone.name} is not finite in {dtype}. Use float32.")
+        arrays[name] = np.ascontiguousarray(array)
+    return arrays
+
+
 def _targets(
     backbone: keras.Model, module_of: Callable[[str], str]
 ) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
     """Map each PyTorch name to its variable and the axes that bring the tensor into the variable's layout."""
     targets = {}
     for layer in backbone.layers:
-        if not layer.weights:
+        if not layer.weights or isinstance(layer, keras.layers.Normalization):  # that of pixels, which nothing trains
             continue
         module = module_of(layer.name)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -118,8 +166,11 @@ def _targets(
             axes = (2, 3, 0, 1)  # (C, 1, H, W) -> (H, W, C, 1)
         elif isinstance(layer, keras.layers.Conv2D):
             axes = (2, 3, 1, 0)  # (O, I, H, W) -> (H, W, I, O)
-        else:
+        elif isinstance(layer, keras.layers.Dense):
             axes = (1, 0)  # (O, I) -> (I, O)
+        else:  # such as separable convolutions, which PyTorch has not: Keras' layout, by place, since some lack names
+            targets |= {f"{module}.{i}": (v, tuple(range(len(v.shape)))) for i, v in enumerate(layer.weights)}
+            continue
         targets[f"{module}.weight"] = (layer.kernel, axes)
         if layer.use_bias:
             targets[f"{module}.bias"] = (layer.bias, (0,))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from saat_tf.backbones.convert import load_state_dict
+from saat_tf.backbones.convert import load_state_dict, state_dict_of
 from saat_tf.backbones.weights import read_torch_state_dict
 from saat_tf.layers import BatchNormalization
 
@@ -120,6 +120,11 @@ def load_efficientnet_lite_weights(backbone: keras.Model, state_dict: Mapping[st
         >>> load_efficientnet_lite_weights(backbone, read_torch_state_dict(path))  # doctest: +SKIP
     """
     load_state_dict(backbone, state_dict, classifier="_fc", module_of=_torch_module)
+
+
+def efficientnet_lite_state_dict(backbone: keras.Model, *, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """Return the weights of a backbone by the names of the PyTorch network, as the loader above reads them."""
+    return state_dict_of(backbone, module_of=_torch_module, dtype=dtype)
 
 
 def load_pretrained(backbone: keras.Model, *, version: int) -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import applications
 
+from saat_tf.backbones.convert import load_state_dict, state_dict_of
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 from saat_tf.layers import BatchNormalization, Dropout
 
@@ -127,6 +129,20 @@ def load_pretrained(backbone: keras.Model, *, model: Callable[..., keras.Model],
         own.set_weights(trained.get_weights())
 
 
+def load_own_state_dict(backbone: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Give a backbone the arrays that `own_state_dict` returned."""
+    load_state_dict(backbone, state_dict, module_of=_places(backbone).__getitem__)
+
+
+def own_state_dict(backbone: keras.Model, *, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """Return the weights of a backbone; layers are called by their place, since many get a new name in each process."""
+    return state_dict_of(backbone, module_of=_places(backbone).__getitem__, dtype=dtype)
+
+
+def _places(backbone: keras.Model) -> dict[str, str]:
+    return {layer.name: f"layers.{place}" for place, layer in enumerate(_weighted_layers(backbone))}
+
+
 def _build(image_size: int, model: Callable[..., keras.Model], options: dict, *, weights: str | None) -> keras.Model:
     shape = (image_size, image_size, 3)
     network = model(include_top=False, weights=weights, input_shape=shape, pooling="avg", **options)
@@ -167,6 +183,8 @@ KERAS_APPLICATIONS: dict[str, BackboneSpec] = {
     model.__name__: BackboneSpec(
         build=functools.partial(keras_application, model=model, options=family.options),
         load_pretrained=functools.partial(load_pretrained, model=model, options=family.options),
+        load_state_dict=load_own_state_dict,
+        state_dict=own_state_dict,
         **family.pixels,
     )
     for family in FAMILIES

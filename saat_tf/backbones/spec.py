@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from saat_tf.backbones.convert import load_state_dict, state_dict_of
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -22,8 +24,9 @@ class BackboneSpec:
         channel_order: "rgb", or "bgr" where the network was trained on blue first.
         load_pretrained: gives a built backbone its ImageNet weights, from a package or a download; None where there
             are none to be had.
-        load_state_dict: gives a built backbone the arrays of a PyTorch network by name; None where there is no such
-            network.
+        load_state_dict: gives a built backbone the arrays of a PyTorch network by name; where there is no such network,
+            those that `state_dict` names.
+        state_dict: (backbone, dtype=...) -> its weights, as `load_state_dict` reads them.
     """
 
     build: Callable[[int], keras.Model]
@@ -31,4 +34,5 @@ class BackboneSpec:
     std: tuple[float, float, float]
     channel_order: str = "rgb"
     load_pretrained: Callable[[keras.Model], None] | None = None
-    load_state_dict: Callable[[keras.Model, Mapping[str, np.ndarray]], None] | None = None
+    load_state_dict: Callable[[keras.Model, Mapping[str, np.ndarray]], None] = load_state_dict
+    state_dict: Callable[..., dict[str, np.ndarray]] = state_dict_of

@@ -1,11 +1,24 @@
 """Models: the encoder, one training model for each way to train it, and a purifier that goes in front."""
 
+from saat_tf.models.adversarial_classifier import AdversarialClassifier
 from saat_tf.models.atrdh import ATRDH
 from saat_tf.models.cgat import CgAT
+from saat_tf.models.classifier import Classifier
 from saat_tf.models.comdefend import PurifiedModel, Purifier
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.hashing_training import HashingTraining
 from saat_tf.models.refinements import Refinements
 from saat_tf.models.saat import SAAT
 
-__all__ = ["ATRDH", "SAAT", "CgAT", "HashingModel", "HashingTraining", "PurifiedModel", "Purifier", "Refinements"]
+__all__ = [
+    "ATRDH",
+    "SAAT",
+    "AdversarialClassifier",
+    "CgAT",
+    "Classifier",
+    "HashingModel",
+    "HashingTraining",
+    "PurifiedModel",
+    "Purifier",
+    "Refinements",
+]

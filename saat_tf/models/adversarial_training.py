@@ -1,40 +1,36 @@
-"""Base of the adversarially trained models: the inner attack, and refinements of the outer step."""
+"""Base of the adversarially trained models of codes: both codes of an image, refinements of the outer step."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss, consistency_loss
+from saat_tf.models.adversarial_step import AdversarialStep, assign, values_of
+from saat_tf.models.code_training import CodeTraining
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.models.inner import InnerAttack, InnerStep, Steps
+from saat_tf.models.inner import InnerAttack, Steps
 from saat_tf.models.refinements import Refinements
-from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import refuse_several
-from saat_tf.threat_model import ThreatModel
 
 NONE = Refinements()
-INNER_TRAINING = ("training", "inference")
 
 
-class AdversarialTraining(TrainingModel):
+class AdversarialTraining(AdversarialStep, CodeTraining):
     """Base of `SAAT`, `CgAT` and `ATRDH`, whose `train_step` makes adversarial images and learns from them.
 
     Args:
         encoder: the model to train.
         code_bank: codes and labels of the training set.
         hashing_loss: L_hash.
-        epsilon: radius of the ball in pixel units of [0, 1].
-        step_size: step of the inner PGD in the same units.
+        step_size: step of the inner PGD in pixel units of [0, 1].
         num_steps: steps of the inner PGD.
         inner: inner attack instead of PGD by `step_size` and `num_steps`: one of `saat_tf.models.inner`.
-        inner_training: "training" perturbs x' with dropout and batch statistics as in a training step, like the
-            authors; "inference" perturbs it against the model that will be attacked.
         refinements: what the step does beyond the paper; nothing by default.
-        seed: seed of the random starts.
+        **options: those of `AdversarialStep`: epsilon, inner_training, which the authors have at "training", and seed.
 
     Raises:
         ValueError: a number out of its range, or an unknown `inner_training`.
@@ -48,54 +44,18 @@ class AdversarialTraining(TrainingModel):
         code_bank: CodeBank,
         hashing_loss: HashingLoss,
         *,
-        epsilon: float = 8 / 255,
         step_size: float = 2 / 255,
         num_steps: int = 7,
         inner: InnerAttack | None = None,
-        inner_training: str = "training",
         refinements: Refinements = NONE,
-        seed: int = 0,
-        **kwargs,
+        **options,
     ) -> None:
-        super().__init__(encoder, code_bank, hashing_loss, **kwargs)
-        if inner_training not in INNER_TRAINING:
-            raise ValueError(f"`inner_training` must be one of {INNER_TRAINING}. Received: {inner_training!r}.")
-        self.threat_model = ThreatModel(epsilon)
-        self.inner = Steps(num_steps=num_steps, step_size=step_size) if inner is None else inner
-        self.inner_training = inner_training
+        inner = Steps(num_steps=num_steps, step_size=step_size) if inner is None else inner
+        super().__init__(encoder, code_bank, hashing_loss, inner=inner, **options)
         layers = encoder._flatten_layers()
         self.has_batch_norm = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
         self.refinements = refinements
-        self.seed = seed
         self.loss_means.update({name: keras.metrics.Mean(name=name) for name in refinements.weights()})
-
-    def perturb(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor | None = None) -> tf.Tensor:
-        """Return adversarial images (B, S, S, 3) whose codes are driven to `wanted_codes` (B, K) of -1/+1.
-
-        `index` (B,) says which training images they are, for an inner attack that keeps something of each.
-        Whatever the forward passes in training mode change (batch statistics, dropout seeds) is put back.
-        """
-        training = self.inner_training == "training"
-        before = _values(self.encoder.non_trainable_variables)
-        step = InnerStep(
-            encoder=self.encoder,
-            training=training,
-            threat_model=self.threat_model,
-            seed=self.step_seed(),
-            index=index,
-        )
-        adversarial_images = self.inner.perturb(step, images, wanted_codes)
-        if training:
-            with tf.control_dependencies([adversarial_images]):
-                _assign(self.encoder.non_trainable_variables, before)
-        return adversarial_images
-
-    def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
-        """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the perturbed ones."""
-        if self.inner.uses_training_gradients:
-            self.inner.update_from_training(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
-        else:
-            self.descend(tape, loss, images)
 
     def both_codes(self, images: tf.Tensor, adversarial_images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return h, at the hashing loss's alpha, and h', at alpha 1, of images (B, S, S, 3) in training: (B, K) each.
@@ -110,10 +70,6 @@ class AdversarialTraining(TrainingModel):
         codes = self.encoder(tf.concat([images, adversarial_images], axis=0), alpha=alphas, training=True)
         relaxed_codes, adversarial_codes = tf.split(codes, 2)
         return relaxed_codes, adversarial_codes
-
-    def step_seed(self) -> tf.Tensor:
-        """Return the seed of everything random in this step: int64 (2,)."""
-        return tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return what the defense asks of h', float (B, K), before its weight: a scalar."""
@@ -147,42 +103,23 @@ class AdversarialTraining(TrainingModel):
         refuse_several("`weight_perturbation`", "Leave it out, or train on one device.")
         kernels = [variable for variable in self.encoder.trainable_variables if len(variable.shape) > 1]
         state = self.encoder.non_trainable_variables
-        before, state_before = _values(kernels), _values(state)
+        before, state_before = values_of(kernels), values_of(state)
         with tf.GradientTape() as tape:
             loss = self.adversarial_loss(self.encoder(adversarial_images, training=True), labels)
-        _assign(state, state_before)
+        assign(state, state_before)
         slope = self.optimizer.scale_loss(tf.ones_like(loss))
         for kernel, gradient in zip(kernels, tape.gradient(loss, kernels, output_gradients=slope), strict=True):
             direction = tf.math.divide_no_nan(gradient, tf.norm(gradient))
             # A scaled slope may overflow in half precision: then the kernel stays where it is.
             kernel.assign_add(gamma * tf.norm(kernel) * tf.where(tf.math.is_finite(direction), direction, 0.0))
         yield
-        _assign(kernels, before)
+        assign(kernels, before)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "epsilon": self.threat_model.epsilon,
-            "inner": keras.saving.serialize_keras_object(self.inner),
-            "inner_training": self.inner_training,
-            "refinements": dataclasses.asdict(self.refinements),
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "refinements": dataclasses.asdict(self.refinements)}
 
     @classmethod
     def from_config(cls, config: dict) -> "AdversarialTraining":
         """Rebuild the model with its parts."""
-        parts = {"refinements": Refinements(**config.get("refinements", {}))}
-        if "inner" in config:
-            parts["inner"] = keras.saving.deserialize_keras_object(config["inner"])
-        return super().from_config({**config, **parts})
-
-
-def _values(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-    return [tf.identity(variable) for variable in variables]
-
-
-def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        return super().from_config({**config, "refinements": Refinements(**config.get("refinements", {}))})

@@ -137,9 +137,10 @@ class PurifiedModel(HashingModel):
             copy.set_weights(part.get_weights())
         return model
 
-    def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+    def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the features of the purified images: float32 (B, F)."""
         images = shaped_images(images, self.image_size)
-        return super()._features(self.purifier(images) if images.shape[0] != 0 else images, training)
+        return super().features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -1,20 +1,17 @@
 """The encoder: images in, codes out."""
 
-import random
-
 import keras
 import tensorflow as tf
 
-from saat_tf.backbones import backbone_spec
-from saat_tf.backbones.fold import folded
-from saat_tf.backbones.precision import Precision, layers_of
+from saat_tf.backbones.precision import Precision
 from saat_tf.codes import pack_codes
 from saat_tf.images import checked_images, shaped_images, valid_images
-from saat_tf.layers import HashHead, PixelNormalization
+from saat_tf.layers import HashHead
+from saat_tf.models.image_model import ImageModel
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class HashingModel(keras.Model):
+class HashingModel(ImageModel):
     """A deep hashing model: h(x; alpha) = tanh(alpha z(x)), hash code sign(z(x)).
 
     Pixel normalization is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
@@ -48,35 +45,19 @@ class HashingModel(keras.Model):
         precision: Precision = "float32",
         **kwargs,
     ) -> None:
-        # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.backbone_name = backbone
+        super().__init__(backbone, image_size, precision=precision, **kwargs)
         self.code_length = code_length
-        self.image_size = image_size
-        self.precision = precision
-        spec = backbone_spec(backbone)
-        self.pixel_normalization = PixelNormalization(
-            spec.mean, spec.std, spec.channel_order, name="pixel_normalization", dtype="float32"
-        )
-        with layers_of(precision):
-            self.backbone = spec.build(image_size)
         self.hash_head = HashHead(code_length, name="hash_head", dtype="float32")
         self.hash_head.build(self.backbone.output_shape)
         self.built = True
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return z: images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K)."""
-        return self.hash_head.logits(self._features(images, training))
+        return self.hash_head.logits(self.features(images, training))
 
-    def call(self, images: tf.Tensor, alpha: float | tf.Tensor = 1.0, training: bool = False) -> tf.Tensor:
-        """Return h = tanh(alpha z): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K) in [-1, 1].
-
-        Type and size are checked, pixels are not: attacks ask for slopes outside of the range too.
-
-        Raises:
-            ValueError: the images are not floats of the model's size.
-        """
-        return self.hash_head(self._features(images, training), alpha=alpha)
+    def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
+        """Return h = tanh(alpha z): features float32 (B, F) -> float32 (B, K) in [-1, 1]."""
+        return self.hash_head(features, alpha=alpha)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8), most significant bit first.
@@ -120,44 +101,6 @@ class HashingModel(keras.Model):
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
         return pack_codes(self.logits(images))
 
-    def _features(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        images = shaped_images(images, self.image_size)
-        if images.shape[0] == 0:
-            return tf.zeros((0, self.backbone.output_shape[-1]))
-        features = self.backbone(self.pixel_normalization(images), training=training)
-        return tf.cast(features, tf.float32)
-
-    def with_precision(self, precision: Precision) -> "HashingModel":
-        """Return a copy with the same weights whose backbone computes in another precision."""
-        copy = type(self).from_config({**self.get_config(), "precision": precision})
-        copy.set_weights(self.get_weights())
-        return copy
-
-    def for_inference(self) -> "HashingModel":
-        """Return a model of the same codes up to rounding that infers faster, with the weights of now.
-
-        Batch norm is folded into convolutions (`saat_tf.backbones.fold`). The model itself is returned where there is
-        nothing to fold, or its backbone computes in 16 bits, whose rounding folding would change.
-        """
-        # New layers draw initial values, which are overwritten: what is drawn later must not depend on that.
-        drawn = random.getstate()
-        try:
-            backbone = folded(self.backbone) if self.precision == "float32" else None
-            if backbone is None:
-                return self
-            faster = type(self).from_config(self.get_config())
-            faster.set_weights(self.get_weights())
-            faster.backbone = backbone
-            return faster
-        finally:
-            random.setstate(drawn)
-
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "backbone": self.backbone_name,
-            "code_length": self.code_length,
-            "image_size": self.image_size,
-            "precision": self.precision,
-        }
+        return {**super().get_config(), "code_length": self.code_length}

@@ -5,12 +5,12 @@ import tensorflow as tf
 
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
+from saat_tf.models.code_training import CodeTraining
 from saat_tf.models.hashing_model import HashingModel
-from saat_tf.models.training_model import TrainingModel
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class HashingTraining(TrainingModel):
+class HashingTraining(CodeTraining):
     """Train an encoder on a hashing loss, keeping the bank up to date.
 
     Fit it on a data set of (images, labels, index). `encoder` is what remains.

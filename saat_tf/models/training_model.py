@@ -1,42 +1,27 @@
-"""Base of the training models: the encoder, the bank, the loss, their metrics and how they are saved."""
-
-import itertools
+"""Base of the training models: the encoder, an optimizer's step, their metrics and how they are saved."""
 
 import keras
 import tensorflow as tf
 
 from saat_tf.jit import StepModel
-from saat_tf.labels import check_labels, checked_batches, label_errors
-from saat_tf.layers import CodeBank
-from saat_tf.losses import HashingLoss
-from saat_tf.models.hashing_model import HashingModel
-from saat_tf.replicas import distribute, finite_in_all_or_none, share, step_over_workers, whole_batch
+from saat_tf.models.image_model import ImageModel
+from saat_tf.replicas import finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
 class TrainingModel(StepModel):
-    """Base of `HashingTraining` and `SAAT`; a subclass adds `learn_batch` and names its losses in `LOSSES`.
+    """Base of the training models; a subclass adds `learn_batch` and names its losses in `LOSSES`.
 
     Args:
         encoder: the model to train.
-        code_bank: codes and labels of the training set.
-        hashing_loss: the hashing loss.
-
-    Raises:
-        ValueError: encoder and bank differ in code length.
     """
 
     LOSSES: tuple[str, ...] = ()
+    # What `get_config` holds as serialized objects.
+    PARTS: tuple[str, ...] = ("encoder",)
 
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
+    def __init__(self, encoder: ImageModel, **kwargs) -> None:
         super().__init__(**kwargs)
-        if encoder.code_length != code_bank.code_length:
-            raise ValueError(
-                f"Encoder and code bank must have one code length. Received: {encoder.code_length} and "
-                f"{code_bank.code_length} bits."
-            )
         self.encoder = encoder
-        self.code_bank = code_bank
-        self.hashing_loss = hashing_loss
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in self.LOSSES}
         self.built = True
 
@@ -57,22 +42,14 @@ class TrainingModel(StepModel):
         self.optimizer.build(self.trainable_variables)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the encoder's relaxed codes (B, K)."""
+        """Return what the encoder returns (B, K)."""
         return self.encoder(images, training=training)
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
-
-        Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
-        """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
+    def prepare(self, dataset: tf.data.Dataset) -> None:
+        """Do what comes before the first step, with a data set of all training items in their order."""
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,)), and return the losses' means."""
+        """Do one step on (images (B, S, S, 3), labels (B, ...), index (B,)), and return the losses' means."""
         images, labels, index = data
         with whole_batch(index):
             return self.learn_batch(images, labels, index)
@@ -80,19 +57,6 @@ class TrainingModel(StepModel):
     def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
         """Do one step on a batch, or a replica's part of it, as `train_step` says."""
         raise NotImplementedError(f"{type(self).__name__} must implement `learn_batch`.")
-
-    def fill_bank(self, dataset: tf.data.Dataset) -> None:
-        """Set the bank to the encoder's codes, in inference mode, of a data set of (images, labels, index)."""
-        strategy = self.distribute_strategy
-        num_batches = int(dataset.cardinality())
-
-        def fill(images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> None:
-            with whole_batch(index):
-                self.code_bank.update(index, self.encoder(images, alpha=self.hashing_loss.alpha(), training=False))
-
-        step = tf.function(lambda *batch: strategy.run(fill, batch), reduce_retracing=True)
-        for batch in itertools.islice(distribute(dataset, strategy), num_batches):
-            step(*batch)
 
     def make_train_function(self, force: bool = False) -> None:
         """Make `train_function`, which does a step on the next batch of an iterator and returns the losses."""
@@ -113,8 +77,8 @@ class TrainingModel(StepModel):
     def training_state(self) -> list[keras.Variable]:
         """Return all that the next step depends on, the metrics' variables last.
 
-        These are the weights, the bank, what the loss learns and counts, batch statistics, dropout seeds, and the state
-        of the optimizers, which must be built. The rest of a step's randomness is a function of seed and step.
+        These are the weights, a bank, what a loss learns and counts, batch statistics, dropout seeds, and the state of
+        the optimizers, which must be built. The rest of a step's randomness is a function of seed and step.
         """
         metrics = self.metric_variables()
         others = [*self.variables, *(v for optimizer in self.optimizers for v in optimizer.variables)]
@@ -129,7 +93,7 @@ class TrainingModel(StepModel):
     def descend(
         self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, *watched: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Apply one step of the optimizer to encoder and hashing loss, for the mean `loss` over `images` (B, ...).
+        """Apply one step of the optimizer to all that trains, for the mean `loss` over `images` (B, ...).
 
         Replicas' gradients are summed, hence each counts for its share of the batch. Returns the gradients of tensors
         that the tape `watched`, times a positive number: from the same backward pass.
@@ -141,7 +105,6 @@ class TrainingModel(StepModel):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = finite_in_all_or_none(gradients)
         self.optimizer.apply(gradients, variables)
-        self.hashing_loss.advance()
         return slopes
 
     def report(self, images: tf.Tensor, **losses: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -153,14 +116,11 @@ class TrainingModel(StepModel):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        parts = {"encoder": self.encoder, "code_bank": self.code_bank, "hashing_loss": self.hashing_loss}
-        return {
-            **super().get_config(),
-            **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()},
-        }
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.PARTS}
+        return {**super().get_config(), **parts}
 
     @classmethod
     def from_config(cls, config: dict) -> "TrainingModel":
         """Rebuild the model with its parts."""
-        parts = ("encoder", "code_bank", "hashing_loss")
-        return cls(**{k: keras.saving.deserialize_keras_object(v) if k in parts else v for k, v in config.items()})
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.PARTS}
+        return cls(**{**config, **parts})

@@ -37,15 +37,15 @@ def places() -> list[tuple[object, str]]:
     import trainers.runs.run
     from saat_tf import checkpoints
     from saat_tf.models import HashingModel
+    from saat_tf.models.code_training import CodeTraining
     from trainers.callbacks.checkpointing import Checkpointing
     from trainers.run_folder.state import RunFolder
-    from trainers.runs.training import TrainingModel
 
     return [
         (os, "fsync"), (os, "rename"), (os, "replace"), (np, "savez"), (checkpoints, "_digest"),
         (checkpoints, "_remove"), (Checkpointing, "on_train_batch_end"), (Checkpointing, "on_epoch_begin"),
         (Checkpointing, "on_epoch_end"),
-        (TrainingModel, "fill_bank"), (HashingModel, "encode"), (RunFolder, "save_report"),
+        (CodeTraining, "fill_bank"), (HashingModel, "encode"), (RunFolder, "save_report"),
         (trainers.runs.run, "write_json"), (trainers.runs.run, "plot_maps"), (trainers.runs.run, "plot_queries"),
     ]  # fmt: skip
 

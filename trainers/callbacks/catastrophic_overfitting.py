@@ -1,6 +1,6 @@
 """Catastrophic overfitting: robustness that is lost while the training goes well."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from saat_tf.files import write_json, write_whole
 from saat_tf.models.inner import InnerAttack, stronger
+from saat_tf.models.training_model import TrainingModel
 from saat_tf.strict_json import read_json, wrong_fields
 from saat_tf.text_lists import DataError
 from trainers.console.output import warn
@@ -22,14 +23,47 @@ class EpochRobustness(NamedTuple):
     """Result of an epoch's attack on the watched images.
 
     Args:
-        robust: MAP of their adversarial images.
-        clean: their MAP.
-        flipped: share of the bits that the attack flips; unknown in runs of before, and then as many as can be.
+        robust: MAP of their adversarial images, or accuracy on them.
+        clean: that of the images.
+        flipped: share of the bits, or predictions, that the attack flips; unknown in runs of before, and then as many
+            as can be.
     """
 
     robust: float
     clean: float
     flipped: float = 1.0
+
+
+class WatchedScore(NamedTuple):
+    """What is watched, and how it is read from the logs of an epoch.
+
+    Args:
+        name: of the score.
+        flipped: what the attack flips.
+        read: (logs, training model) -> what the epoch's attack found.
+    """
+
+    name: str
+    flipped: str
+    read: Callable[[dict, TrainingModel], EpochRobustness]
+
+
+MAP = WatchedScore(
+    "MAP",
+    "bits",
+    lambda logs, training: EpochRobustness(
+        logs["watched_robust_map"],
+        logs["watched_clean_map"],
+        logs["watched_bits_flipped"] / training.code_bank.code_length,
+    ),
+)
+ACCURACY = WatchedScore(
+    "accuracy",
+    "predictions",
+    lambda logs, training: EpochRobustness(
+        logs["watched_robust_accuracy"], logs["watched_clean_accuracy"], logs["watched_predictions_changed"]
+    ),
+)
 
 
 class CatastrophicOverfittingError(Exception):
@@ -98,11 +132,13 @@ class OverfittingMonitor(keras.callbacks.Callback):
         action: "stop" or "rollback".
         folder: where history and the best epoch's state go.
         epoch: epochs that are done; what is in `folder` of later ones is forgotten.
+        score: what is watched.
     """
 
-    def __init__(self, action: OnCollapse, folder: Path, epoch: int) -> None:
+    def __init__(self, action: OnCollapse, folder: Path, epoch: int, score: WatchedScore = MAP) -> None:
         super().__init__()
         self.action = action
+        self.score = score
         self.history_file, self.state_file = folder / "watched.json", folder / "most-robust.npz"
         self.history = read_history(self.history_file)[:epoch]
 
@@ -119,8 +155,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Judge the epoch; this callback comes before the one that saves."""
-        flipped = logs["watched_bits_flipped"] / self.model.code_bank.code_length
-        watched = EpochRobustness(logs["watched_robust_map"], logs["watched_clean_map"], flipped)
+        watched = self.score.read(logs, self.model)
         entry = {**watched._asdict(), "rolled_back": False}
         self.history.append(entry)
         seen = self._since_rollback()
@@ -141,8 +176,9 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _answer(self, epoch: int, best: EpochRobustness, now: EpochRobustness) -> None:
         what = (
-            f"Robust MAP of the watched images collapsed from {best.robust:.3f} to {now.robust:.3f} by epoch "
-            f"{epoch + 1}, clean MAP went from {best.clean:.3f} to {now.clean:.3f}, and bits flipped from "
+            f"Robust {self.score.name} of the watched images collapsed from {best.robust:.3f} to {now.robust:.3f} by "
+            f"epoch {epoch + 1}, clean {self.score.name} went from {best.clean:.3f} to {now.clean:.3f}, and "
+            f"{self.score.flipped} flipped from "
             f"{best.flipped:.0%} to {now.flipped:.0%}: the model has learnt to mislead the training's own attack "
             "(catastrophic overfitting)."
         )

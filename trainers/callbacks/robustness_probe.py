@@ -1,6 +1,7 @@
 """A few fixed images, attacked after each epoch of adversarial training."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +38,37 @@ class Measurement:
     bits_flipped: np.ndarray
     pictures: np.ndarray
 
+    def logs(self) -> dict[str, float]:
+        """Return what goes into the logs of an epoch."""
+        return {
+            "watched_clean_map": self.clean_map,
+            "watched_robust_map": self.robust_map,
+            "watched_bits_flipped": float(self.bits_flipped[-1]),
+        }
+
+    def by_step(self) -> dict[str, np.ndarray]:
+        """Return what is known after each step of the attack, by name."""
+        return {"bits_flipped": self.bits_flipped}
+
+
+class Probe(Protocol):
+    """What is attacked after each epoch."""
+
+    def measure(self, training: TrainingModel) -> Measurement:
+        """Attack fixed images with the encoder as it is now."""
+
+
+def probing_attack(threat_model: ThreatModel) -> PGD:
+    """Return the attack of the probes."""
+    rule = SignStep(max(STEP_SHARE * threat_model.epsilon, 1e-6))
+    return PGD(threat_model=threat_model, objective=alignment, rule=rule, num_steps=STEPS)
+
+
+def side_by_side(images: tf.Tensor, attacked: tf.Tensor, threat_model: ThreatModel) -> np.ndarray:
+    """Return images, adversarial images and their difference, from -epsilon to epsilon: float32 (B, S, 3 S, 3)."""
+    difference = 0.5 + 0.5 * (attacked - images) / max(threat_model.epsilon, 1e-6)
+    return tf.concat([images, attacked, difference], axis=2).numpy()
+
 
 class RobustnessProbe:
     """Attack fixed images with the codes that the bank contains, away from their mainstay codes.
@@ -57,12 +89,7 @@ class RobustnessProbe:
         self.images = tf.stack([split.load(i) for i in chosen])
         self.labels = np.asarray(split.labels[chosen.start : chosen.stop], np.float32)
         self.bank_labels = labels
-        self.pgd = PGD(
-            threat_model=threat_model,
-            objective=alignment,
-            rule=SignStep(max(STEP_SHARE * threat_model.epsilon, 1e-6)),
-            num_steps=STEPS,
-        )
+        self.pgd = probing_attack(threat_model)
         self.seed = tf.constant([seed, 0])
         self.attack = None
 
@@ -88,10 +115,9 @@ class RobustnessProbe:
             return mean_average_precision(codes, bank, self.labels, self.bank_labels)
 
         steps = [pack_codes(codes).numpy() for codes in logits]  # each (B, K / 8)
-        images, epsilon = self.images[:SHOWN], max(self.pgd.threat_model.epsilon, 1e-6)
         return Measurement(
             clean_map=score(clean),
             robust_map=score(steps[-1]),
             bits_flipped=np.array([np.bitwise_count(clean ^ codes).sum(axis=1).mean() for codes in steps]),
-            pictures=tf.concat([images, shown, 0.5 + 0.5 * (shown - images) / epsilon], axis=2).numpy(),
+            pictures=side_by_side(self.images[:SHOWN], shown, self.pgd.threat_model),
         )

@@ -5,7 +5,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from trainers.callbacks.robustness_probe import RobustnessProbe
+from saat_tf.models.code_training import CodeTraining
+from trainers.callbacks.robustness_probe import Probe
 
 PROFILED_STEPS = range(3, 8)  # the first steps build graphs and fill caches
 
@@ -13,10 +14,10 @@ PROFILED_STEPS = range(3, 8)  # the first steps build graphs and fill caches
 class TensorBoardLog(keras.callbacks.Callback):
     """Log each epoch for TensorBoard, on the disk when the epoch ends.
 
-    Scalars: the parts of the loss, the learning rate, the MAPs and the bits flipped after each attack step that the
-    probe finds, and the balance of the bank's worst bit: the rarer of its two values' share, 0.5 at best. A histogram
-    of the share of +1 of each bit; pictures of the probe. The MAPs, and the bits flipped in the
-    end, are put into `logs` too, for callbacks that follow.
+    Scalars: the parts of the loss, the learning rate, the MAPs (accuracies) and the bits flipped (predictions changed)
+    after each attack step that the probe finds, and the balance of the bank's worst bit: the rarer of its two values'
+    share, 0.5 at best. A histogram of the share of +1 of each bit; pictures of the probe. The MAPs, and the bits
+    flipped in the end, are put into `logs` too, for callbacks that come after.
 
     Args:
         folder: where the logs go.
@@ -24,7 +25,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         profile: trace a few steps for TensorBoard's profiler.
     """
 
-    def __init__(self, folder: Path, probe: RobustnessProbe | None = None, *, profile: bool = False) -> None:
+    def __init__(self, folder: Path, probe: Probe | None = None, *, profile: bool = False) -> None:
         super().__init__()
         self.folder = folder
         self.writer = tf.summary.create_file_writer(str(folder))
@@ -46,23 +47,24 @@ class TensorBoardLog(keras.callbacks.Callback):
         """Log the epoch."""
         measured = self.probe and self.probe.measure(self.model)
         if measured and logs is not None:
-            logs.update(
-                watched_clean_map=measured.clean_map,
-                watched_robust_map=measured.robust_map,
-                watched_bits_flipped=float(measured.bits_flipped[-1]),
-            )
-        shares = tf.reduce_mean(tf.cast(tf.constant(self.model.code_bank.codes.numpy()) >= 0, tf.float32), axis=0)
+            logs.update(measured.logs())
         with self.writer.as_default(step=epoch):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(f"epoch_{name}", value)
             tf.summary.scalar("epoch_learning_rate", self.model.optimizer.learning_rate)
-            tf.summary.scalar("bank/balance_of_worst_bit", tf.reduce_min(tf.minimum(shares, 1.0 - shares)))
-            tf.summary.histogram("bank/share_of_plus_one", shares)
+            if isinstance(self.model, CodeTraining):
+                self._log_bank()
             if measured:
-                for step, bits in enumerate(measured.bits_flipped):
-                    tf.summary.scalar(f"bits_flipped/after_step_{step:02d}", bits)
+                for name, values in measured.by_step().items():
+                    for step, value in enumerate(values):
+                        tf.summary.scalar(f"{name}/after_step_{step:02d}", value)
                 tf.summary.image("attacked", measured.pictures, max_outputs=len(measured.pictures))
         self.writer.flush()
+
+    def _log_bank(self) -> None:
+        shares = tf.reduce_mean(tf.cast(tf.constant(self.model.code_bank.codes.numpy()) >= 0, tf.float32), axis=0)
+        tf.summary.scalar("bank/balance_of_worst_bit", tf.reduce_min(tf.minimum(shares, 1.0 - shares)))
+        tf.summary.histogram("bank/share_of_plus_one", shares)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """End a trace that is longer than the training."""

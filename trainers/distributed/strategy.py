@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from saat_tf.devices import confine
-from saat_tf.models import HashingModel
+from saat_tf.models.image_model import ImageModel
 from trainers.distributed.cluster import Cluster
 from trainers.recipes.inner_options import ON_ONE_DEVICE
-from trainers.recipes.recipe import Recipe
+from trainers.recipes.run_options import RunOptions
 
 
 def build_strategy(devices: Sequence[str], cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -56,7 +56,7 @@ def _strategy_over(cluster: Cluster, devices: Sequence[str]) -> tf.distribute.St
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
-def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
+def check_replicas(recipe: RunOptions, strategy: tf.distribute.Strategy) -> None:
     """Check that what the recipe asks for can be spread over the replicas of the strategy.
 
     Raises:
@@ -73,19 +73,19 @@ def check_replicas(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
         raise ValueError("--jit trains on one device. On one machine, name one by --devices, or leave it out.")
     if recipe.on_collapse == "rollback" and strategy.cluster_resolver is not None:
         raise ValueError("--on-collapse rollback trains on one machine. Over several, use stop or ignore.")
-    if recipe.defense == "atrdh":
+    if getattr(recipe, "defense", None) == "atrdh":
         raise ValueError("--defense atrdh trains on one device. On one machine, name one by --devices.")
     if recipe.inner in ON_ONE_DEVICE:
         raise ValueError(
             f"--inner {recipe.inner} trains on one device. On one machine, name one by --devices, or choose n-fgsm."
         )
-    if recipe.weight_perturbation:
+    if getattr(recipe, "weight_perturbation", 0):
         raise ValueError(
             "--weight-perturbation trains on one device. On one machine, name one by --devices, or leave it out."
         )
 
 
-def synchronize_batch_norm(encoder: HashingModel) -> None:
+def synchronize_batch_norm(encoder: ImageModel) -> None:
     """Have batch norm count over the batches of all replicas, as it would in one."""
     if encoder.distribute_strategy.num_replicas_in_sync > 1:
         for layer in encoder._flatten_layers():

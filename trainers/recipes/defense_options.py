@@ -50,13 +50,6 @@ class DefenseOptions(InnerOptions):
     adversarial images, codes of a prototype network)."""
     adversarial_optimizer: Literal["sgd", "adam"] | None = None
     """Optimizer of adversarial training. Default: that of --optimizer."""
-    momentum: float = 0.0
-    """Momentum of sgd in adversarial training; SAAT's authors have none, CgAT's 0.9."""
-    weight_decay: float = 1e-5
-    """Weight decay in adversarial training; 1e-5 is SAAT's, 5e-4 CgAT's and usual where robustness is trained."""
-    ema_momentum: float = 0.0
-    """End with an average of the weights over the steps of adversarial training, that of each step weighing this much
-    less than that of the next, such as 0.99. 0: with those of the last step."""
     adversarial_hashing_weight: float = 0.0
     """Weight of the hashing loss on the codes of adversarial images."""
     consistency_weight: float = 0.0

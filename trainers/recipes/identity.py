@@ -10,14 +10,14 @@ import numpy as np
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import versions
 from trainers.recipes.file_data import FileData
-from trainers.recipes.recipe import Recipe
+from trainers.recipes.run_options import RunOptions
 
 # Options that may differ between a run and its continuation: they say how it is run and change nothing of what comes
 # out.
-RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile")
+RUN_OPTIONS = ("run_dir", "resume", "allow_changes", "worker_timeout", "checkpoint_every", "profile", "export_only")
 
 
-def options(recipe: Recipe) -> dict:
+def options(recipe: RunOptions) -> dict:
     """Return the options of a run as JSON knows them."""
     return json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
 

@@ -2,17 +2,18 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from saat_tf.files import write_whole
 from saat_tf.strict_json import read_object
 from trainers.console.output import say, warn
 from trainers.recipes.identity import changed_options, options
-from trainers.recipes.recipe import Recipe
+from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.state import RunFolder
 
 
-def enter(recipe: Recipe, name: str) -> Path | None:
+def enter(recipe: RunOptions, name: str) -> Path | None:
     """Return the folder of the run, where it may begin or resume there; None where it is finished.
 
     Raises:
@@ -28,7 +29,7 @@ def enter(recipe: Recipe, name: str) -> Path | None:
     return run_dir
 
 
-def new_run_dir(recipe: Recipe, name: str) -> Path:
+def new_run_dir(recipe: RunOptions, name: str) -> Path:
     """Return where the run goes.
 
     Raises:
@@ -39,7 +40,7 @@ def new_run_dir(recipe: Recipe, name: str) -> Path:
         if recipe.run_dir is None:
             raise ValueError("--resume resumes the run in --run-dir. Received: no --run-dir.")
         return recipe.run_dir
-    run_dir = recipe.run_dir or Path("runs") / f"{name}-{recipe.bits}bits-{time.strftime('%Y%m%d-%H%M%S')}"
+    run_dir = recipe.run_dir or Path("runs") / f"{recipe.folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if run_dir.exists():
         raise FileExistsError(
             f"{run_dir} exists, and a run is never overwritten. Choose another --run-dir, or resume it by --resume."
@@ -47,7 +48,7 @@ def new_run_dir(recipe: Recipe, name: str) -> Path:
     return run_dir
 
 
-def check_options(recipe: Recipe, run_dir: Path) -> None:
+def check_options(recipe: RunOptions, run_dir: Path) -> None:
     """Check that a resumed run has the options that it began with, and keep those where they may change.
 
     Raises:
@@ -72,14 +73,15 @@ def check_options(recipe: Recipe, run_dir: Path) -> None:
         warn(f"Options have changed: {'; '.join(changed)}. Those of before are in {before}.")
 
 
-def check_phase(recipe: Recipe, run_folder: RunFolder) -> None:
+def check_phase(phases: Sequence[str], run_folder: RunFolder) -> None:
     """Check that the recipe has the phase that the run is in.
 
     Raises:
         ValueError: it has another defense.
     """
-    if run_folder.position is not None and run_folder.position.phase not in ("hashing", recipe.defense):
+    position = run_folder.position
+    if position is not None and position.phase not in phases:
         raise ValueError(
-            f"{run_folder.run_dir} is in adversarial training by --defense {run_folder.position.phase}. Received: "
-            f"{recipe.defense}. Begin a new run for that."
+            f"{run_folder.run_dir} is in adversarial training by --defense {position.phase}. Received: "
+            f"{phases[-1]}. Begin a new run for that."
         )

@@ -1,11 +1,13 @@
 """A run from recipe to card: hashing pre-training, a defense, evaluation of both models, one folder."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,6 +29,7 @@ from saat_tf.evaluation import (
 )
 from saat_tf.files import lock_folder, write_json, write_text, write_whole
 from saat_tf.models import HashingModel
+from saat_tf.models.image_model import ImageModel
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
 from trainers.callbacks.checkpointing import NotFiniteError
@@ -40,6 +43,7 @@ from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity, options
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.recipe import Recipe
+from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
 from trainers.runs.data_checks import check_data
@@ -58,12 +62,15 @@ OPTION_RANGES = {
     **dict.fromkeys(("attack_steps", "top_k"), AT_LEAST_ONE),
     **dict.fromkeys(("pretrain_learning_rate", "learning_rate"), ABOVE_ZERO),
     **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
-    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight", "ramp_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
     **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
     "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
     "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
+    "held_out_share": (lambda value: 0 < value < 1, "in (0, 1)"),
+    **dict.fromkeys(("restarts",), AT_LEAST_ONE),
+    "test_images": (lambda value: value is None or value >= 1, "at least 1"),
     "limit_train": (lambda value: value is None or value >= 1, "at least 1"),
     "checkpoint_every": (lambda value: value is None or value >= 1, "at least 1"),
     "worker_timeout": ABOVE_ZERO,
@@ -71,7 +78,26 @@ OPTION_RANGES = {
 }
 
 
-def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is particular to a kind of run.
+
+    Args:
+        build: (recipe, data) -> the model to train; raises ValueError where data or weights do not allow it.
+        identity: data -> what tells that a checkpoint belongs to it, under "data" a SHA-256.
+        phases: recipe -> names of the phases.
+        run: (recipe, data, model, run folder): trains, evaluates and writes.
+        run_worker: (recipe, data, model): the same for a worker that is not the chief.
+    """
+
+    build: Callable[..., ImageModel]
+    identity: Callable[..., dict[str, str]]
+    phases: Callable[..., Sequence[str]]
+    run: Callable[..., None]
+    run_worker: Callable[..., None]
+
+
+def main(recipe: RunOptions, name: str, load: Callable[[], Any], program: Program | None = None) -> int:
     """Run a recipe; return the exit code.
 
     It is 0; 2 where options or data are refused, before any training; 1 where the disk fails, above all for lack of
@@ -82,7 +108,9 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
         recipe: what to do.
         name: name of the data set, for the run folder and the card.
         load: reads and checks the data.
+        program: the kind of run; that of hashing models by default.
     """
+    program = program or hashing()
     quiet_libraries()
     with ExitCode() as outcome:
         check_recipe(recipe)
@@ -92,7 +120,7 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
         return outcome.code
     try:
         with contextlib.ExitStack() as locks:
-            code = 0 if run_dir is None else start(recipe, load, run_dir, cluster, locks)
+            code = 0 if run_dir is None else start(recipe, load, run_dir, cluster, program, locks)
     except tf.errors.OpError as error:
         gone = lost_worker(error, cluster)
         if gone is None:
@@ -108,10 +136,11 @@ def main(recipe: Recipe, name: str, load: Callable[[], RetrievalData]) -> int:
 
 
 def start(
-    recipe: Recipe,
-    load: Callable[[], RetrievalData],
+    recipe: RunOptions,
+    load: Callable[[], Any],
     run_dir: Path,
     cluster: Cluster | None,
+    program: Program,
     locks: contextlib.ExitStack,
 ) -> int:
     """Do the run in its folder, whose lock `locks` keeps, alone or as a worker of a cluster; return the exit code."""
@@ -122,25 +151,24 @@ def start(
         say_devices()
         keras.utils.set_random_seed(recipe.seed)
         data = load()
-        check_data(data)
-        hold_out(data, recipe.held_out_queries)  # while it can still be refused
         with strategy.scope():
-            encoder = build_encoder(recipe)
-        synchronize_batch_norm(encoder)
+            model = program.build(recipe, data)
+        synchronize_batch_norm(model)
         workers = Workers(strategy)
-        workers.check_same(identity(data)["data"])
+        own_identity = program.identity(data)
+        workers.check_same(own_identity["data"])
         if workers.is_chief:
             run_dir.mkdir(parents=True, exist_ok=recipe.resume)
             locks.enter_context(lock_folder(run_dir))
-            run_folder = RunFolder(run_dir, identity(data))
-            check_phase(recipe, run_folder)
+            run_folder = RunFolder(run_dir, own_identity)
+            check_phase(program.phases(recipe), run_folder)
     if outcome.code:
         return outcome.code
     try:
         if workers.is_chief:
-            run(recipe, data, encoder, run_folder)
+            program.run(recipe, data, model, run_folder)
         else:
-            run_worker(recipe, data, encoder)
+            program.run_worker(recipe, data, model)
     except KeyboardInterrupt:
         print(f"Interrupted. To resume: {remedy}", file=sys.stderr)
         return INTERRUPTED
@@ -160,21 +188,20 @@ def start(
     return 0
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: RunOptions) -> None:
     """Check the options before anything else happens.
 
     Raises:
         ValueError: an option is out of its range; the message names it.
     """
     for option, (fits, expected) in OPTION_RANGES.items():
-        value = getattr(recipe, option)
-        if not fits(value):
+        if hasattr(recipe, option) and not fits(value := getattr(recipe, option)):
             raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
     check_inner(recipe)
     check_weights(recipe)
 
 
-def check_weights(recipe: Recipe) -> None:
+def check_weights(recipe: RunOptions) -> None:
     """Check that the recipe's backbone exists and can have the weights that it asks for.
 
     Raises:
@@ -184,17 +211,19 @@ def check_weights(recipe: Recipe) -> None:
     if recipe.pretrained and recipe.weights:
         raise ValueError(f"--pretrained and --weights {recipe.weights} exclude each other. Add --no-pretrained.")
     if recipe.pretrained and spec.load_pretrained is None:
-        from_file = ", or give them as a file by --weights" if spec.load_state_dict else ""
         raise ValueError(
             f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
-            f"{recipe.backbone}. Add --no-pretrained to start from random weights{from_file}."
-        )
-    if recipe.weights and spec.load_state_dict is None:
-        raise ValueError(
-            f"--weights needs a --backbone of alexnet, vgg, resnet or efficientnet_lite. Received: {recipe.backbone}."
+            f"{recipe.backbone}. Add --no-pretrained to start from random weights, or give them as a file by --weights."
         )
     if recipe.weights and not recipe.weights.is_file():
         raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
+
+
+def build(recipe: Recipe, data: RetrievalData) -> HashingModel:
+    """Build the encoder, after a check of the data, and of whether they can be held out as the recipe says."""
+    check_data(data)
+    hold_out(data, recipe.held_out_queries)
+    return build_encoder(recipe)
 
 
 def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: RunFolder) -> None:
@@ -277,3 +306,8 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     CONSOLE.print(result_table(card))
     say(f"Card, models, logs and pictures: {run_dir}")
     workers.part()
+
+
+def hashing() -> Program:
+    """Return the program of the trainers of hashing models."""
+    return Program(build, identity, lambda recipe: ("hashing", recipe.defense), run, run_worker)

@@ -1,33 +1,27 @@
-"""The two phases of training, each a `fit` with the same callbacks."""
+"""The two phases of the training of a hashing model."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
 import keras
 
-from saat_tf.backbones import load_pretrained_weights, load_weights_file
-from saat_tf.data import RetrievalData, evaluation_batches, replayed, training_epochs
+from saat_tf.data import RetrievalData
 from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashingLoss, HashNet, OrthoHash
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Refinements
 from saat_tf.models.adversarial_training import AdversarialTraining
-from saat_tf.models.training_model import TrainingModel
-from saat_tf.replicas import distribute, taken_here
 from saat_tf.threat_model import ThreatModel, from_255
-from trainers.callbacks.catastrophic_overfitting import OverfittingMonitor
-from trainers.callbacks.checkpointing import Checkpointing
 from trainers.callbacks.model_selection import RobustCheckpoint
 from trainers.callbacks.robustness_probe import RobustnessProbe
-from trainers.callbacks.tensorboard import TensorBoardLog
-from trainers.console.output import DEFENSES, FitProgress
-from trainers.distributed.coordination import Workers
+from trainers.console.output import DEFENSES
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
-from trainers.recipes.recipe import FileRecipe, Recipe
+from trainers.recipes.recipe import Recipe
 from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
+from trainers.runs.fitting import EVALUATION_BATCH as EVALUATION_BATCH
+from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights
 
-EVALUATION_BATCH = 128
+HASHING_PHASE = Phase("hashing", "Hashing training", "pretrain")
 # The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
 # adversarial training; weight decay and momentum of pre-training are theirs too.
 PRETRAIN_CUTS, ADVERSARIAL_CUTS = (1 / 3, 2 / 3), (1 / 2, 3 / 4)
@@ -38,10 +32,7 @@ DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
 def build_encoder(recipe: Recipe) -> HashingModel:
     """Build the encoder, with the backbone's weights where the recipe asks for them."""
     encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size, precision=recipe.precision)
-    if recipe.pretrained:
-        load_pretrained_weights(encoder.backbone, recipe.backbone)
-    if recipe.weights is not None:
-        load_weights_file(encoder.backbone, recipe.backbone, recipe.weights)
+    load_initial_weights(recipe, encoder)
     return encoder
 
 
@@ -69,11 +60,11 @@ def pretrain(
     """Train the encoder on the hashing loss alone."""
     with encoder.distribute_strategy.scope():
         training = HashingTraining(encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
-        optimizer = _optimizer(
-            recipe, data, recipe.pretrain_learning_rate, recipe.pretrain_epochs,
+        optimizer = build_optimizer(
+            recipe, data.train, recipe.pretrain_learning_rate, recipe.pretrain_epochs,
             name=recipe.optimizer, cuts=PRETRAIN_CUTS, weight_decay=PRETRAIN_WEIGHT_DECAY, momentum=PRETRAIN_MOMENTUM,
         )  # fmt: skip
-    _fit(recipe, data, training, optimizer, recipe.pretrain_epochs, run_folder, "hashing")
+    fit(recipe, data.train, training, optimizer, recipe.pretrain_epochs, run_folder, HASHING_PHASE)
 
 
 def train_adversarially(
@@ -96,15 +87,17 @@ def train_adversarially(
     replays, passes = replays_of(recipe), passes_over_data(recipe)
     with encoder.distribute_strategy.scope():
         training = build_defense(recipe, encoder, CodeBank.from_labels(data.train.labels, recipe.bits), hashing_loss)
-        optimizer = _optimizer(
-            recipe, data, recipe.learning_rate, passes * replays, name=recipe.adversarial_optimizer or recipe.optimizer,
-            cuts=ADVERSARIAL_CUTS, weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
+        optimizer = build_optimizer(
+            recipe, data.train, recipe.learning_rate, passes * replays,
+            name=recipe.adversarial_optimizer or recipe.optimizer, cuts=ADVERSARIAL_CUTS,
+            weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
         )  # fmt: skip
     select = [*callbacks]
     if run_folder is not None and held_out is not None:
         select += [RobustCheckpoint(held_out, recipe.epsilon_255, run_folder.checkpoints, seed=recipe.seed)]
-    _fit(
-        recipe, data, training, optimizer, passes_over_data(recipe, until), run_folder, recipe.defense, first=select,
+    phase = Phase(recipe.defense, DEFENSES[recipe.defense], "adversarial")
+    fit(
+        recipe, data.train, training, optimizer, passes_over_data(recipe, until), run_folder, phase, first=select,
         probe=build_probe(recipe, data, held_out), replays=replays,
     )  # fmt: skip
 
@@ -142,102 +135,3 @@ def build_defense(
         seed=recipe.seed,
         **{name: weight for name, weight in weights.items() if weight is not None},
     )
-
-
-def _steps(recipe: Recipe, data: RetrievalData, epochs: int) -> int:
-    return -(-len(data.train) // recipe.batch_size) * epochs
-
-
-def _optimizer(
-    recipe: Recipe,
-    data: RetrievalData,
-    learning_rate: float,
-    epochs: int,
-    *,
-    name: str,
-    cuts: tuple[float, float],
-    weight_decay: float,
-    momentum: float,
-    ema: float = 0.0,
-) -> keras.optimizers.Optimizer:
-    steps = _steps(recipe, data, epochs)
-    # The mean of the weights takes their place when `fit` ends.
-    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
-    if name == "adam":
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-        return keras.optimizers.Adam(schedule, weight_decay=weight_decay or None, **average)
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [round(cut * steps) for cut in cuts], [learning_rate * 0.1**i for i in range(3)]
-    )
-    # Keras decays apart from the gradient, PyTorch adds the decay to it; without momentum the step is the same.
-    return keras.optimizers.SGD(schedule, momentum=momentum, weight_decay=weight_decay, **average)
-
-
-def _fit(
-    recipe: Recipe,
-    data: RetrievalData,
-    training: TrainingModel,
-    optimizer: keras.optimizers.Optimizer,
-    epochs: int,
-    run_folder: RunFolder | None,
-    phase: str,
-    *,
-    first: Sequence[keras.callbacks.Callback] = (),
-    probe: RobustnessProbe | None = None,
-    replays: int = 1,
-) -> None:
-    """Train from where the run_folder says on; of several workers the chief alone has one.
-
-    Keras' `fit` begins and ends with whole epochs, and averages the weights whenever it ends; hence this loop.
-    """
-    strategy = training.distribute_strategy
-    with strategy.scope():
-        training.compile(optimizer=optimizer, jit_compile=recipe.jit)
-        training.optimizer.build(training.trainable_variables)
-    batches = training_epochs(
-        data.train,
-        recipe.batch_size,
-        seed=recipe.seed,
-        flip=recipe.flip,
-        random_crop=isinstance(recipe, FileRecipe) and recipe.random_crop,
-        needed=taken_here(strategy),
-    )
-    batches = replayed(batches, replays)
-    title, seconds_of = ("Hashing training", "pretrain") if phase == "hashing" else (DEFENSES[phase], "adversarial")
-    epoch_steps, every, workers = _steps(recipe, data, replays), recipe.checkpoint_every, Workers(strategy)
-    with (
-        contextlib.nullcontext() if run_folder is None else run_folder.timed(seconds_of) as clock,
-        Checkpointing(
-            run_folder, training, phase, clock, epoch_steps=epoch_steps, every=every, workers=workers
-        ) as checkpointing,
-    ):
-        if not checkpointing.restore():
-            training.fill_bank(evaluation_batches(data.train, EVALUATION_BATCH))
-        with FitProgress(title, epoch_steps * epochs, checkpointing.steps) as progress:
-            shown = (
-                [progress]
-                if run_folder is None
-                else _watched(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
-            )
-            callbacks = keras.callbacks.CallbackList([*first, *shown, checkpointing], model=training)
-            training.make_train_function()
-            callbacks.on_train_begin()
-            for epoch in range(checkpointing.epoch, epochs):
-                training.reset_metrics()
-                callbacks.on_epoch_begin(epoch)
-                iterator = iter(distribute(batches(epoch, checkpointing.step), strategy))
-                for step in range(checkpointing.step, epoch_steps):
-                    callbacks.on_train_batch_end(step, training.train_function(iterator))
-                callbacks.on_epoch_end(epoch, {name: float(v) for name, v in training.get_metrics_result().items()})
-            training.optimizer.finalize_variable_values(training.trainable_weights)
-            callbacks.on_train_end()
-
-
-def _watched(
-    recipe: Recipe, run_folder: RunFolder, phase: str, progress: FitProgress, probe: RobustnessProbe | None, epoch: int
-) -> list[keras.callbacks.Callback]:
-    """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""
-    tensorboard_log = TensorBoardLog(run_folder.run_dir / "logs" / phase, probe, profile=recipe.profile)
-    is_judged = probe is not None and recipe.on_collapse != "ignore"
-    judge = [OverfittingMonitor(recipe.on_collapse, run_folder.checkpoints, epoch)] if is_judged else []
-    return [tensorboard_log, progress, *judge]

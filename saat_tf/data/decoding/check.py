@@ -4,14 +4,17 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.tolerant_decode import decoding_fault
 from saat_tf.data.list_format import ImageLists
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,9 @@ def drop_images(lists: ImageLists, unreadable: Sequence[UnreadableImage]) -> Ima
     return ImageLists(**kept)
 
 
-def image_faults(paths: Sequence[Path], track: Track = silent) -> Generator[tuple[Path, str | None], None, None]:
+def image_faults(
+    paths: Sequence[Item], track: Track = silent, *, read: Callable[[Item], tuple[bytes, str | None]] = read_file
+) -> Generator[tuple[Item, str | None], None, None]:
     """Decode image files, all cores at a time.
 
     Close it where it is left half-way; it then waits for the files in work.
@@ -87,18 +92,18 @@ def image_faults(paths: Sequence[Path], track: Track = silent) -> Generator[tupl
     Args:
         paths: the files.
         track: shows progress.
+        read: item of `paths` -> its contents and None, or nothing and why it was not read.
 
     Yields:
         Each file in order, and what is wrong with it, or None.
     """
+
+    def fault_of(item: Item) -> str | None:
+        contents, fault = read(item)
+        return fault or decoding_fault(contents)
+
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        yield from track(zip(paths, pool.map(_fault, paths), strict=True), len(paths), "Checking images")
+        yield from track(zip(paths, pool.map(fault_of, paths), strict=True), len(paths), "Checking images")
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _fault(path: Path) -> str | None:
-    """Say what is wrong with an image file, or None."""
-    contents, fault = read_file(path)
-    return fault or decoding_fault(contents)

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from saat_tf.models.hashing_model import HashingModel
+from saat_tf.models.image_model import ImageModel
 from saat_tf.threat_model import ThreatModel
 
 
@@ -20,7 +20,7 @@ class InnerStep:
         index: int (B,), which training images the batch holds; None where nobody says.
     """
 
-    encoder: HashingModel
+    encoder: ImageModel
     training: bool
     threat_model: ThreatModel
     seed: tf.Tensor

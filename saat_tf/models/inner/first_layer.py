@@ -5,20 +5,21 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from saat_tf.models.hashing_model import HashingModel
+from saat_tf.models.image_model import ImageModel
 
 FOLLOWERS = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU)
 
 
 def split_after_first_layer(
-    encoder: HashingModel, *, training: bool
+    encoder: ImageModel, *, training: bool
 ) -> tuple[Callable[[tf.Tensor], tf.Tensor], Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
-    """Return the encoder as two functions: images -> f_0 (B, ...), and (f_0, alpha) -> relaxed codes (B, K).
+    """Return the encoder as two functions: images -> f_0 (B, ...), and (f_0, alpha) -> what it returns (B, K).
 
     f_0 is the output of the backbone's first layer with trainable weights, and of batch norm and activation where these
     alone read it.
 
     Example:
+        >>> from saat_tf.models import HashingModel
         >>> encoder = HashingModel("small_cnn", code_length=16, image_size=32)
         >>> first, rest = split_after_first_layer(encoder, training=False)
         >>> features = first(tf.zeros((1, 32, 32, 3)))
@@ -31,7 +32,7 @@ def split_after_first_layer(
         return head(encoder.pixel_normalization(images), training=training)
 
     def rest(features: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
-        return encoder.hash_head(tf.cast(tail(features, training=training), tf.float32), alpha=alpha)
+        return encoder.relax(tf.cast(tail(features, training=training), tf.float32), alpha=alpha)
 
     return first, rest
 

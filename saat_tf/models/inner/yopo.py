@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from saat_tf.attacks import PGD, alignment
 from saat_tf.attacks.rules import State, StepRule, View
-from saat_tf.models.hashing_model import HashingModel
+from saat_tf.models.image_model import ImageModel
 from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.models.inner.first_layer import split_after_first_layer
 
@@ -61,7 +61,7 @@ class YOPO(InnerAttack):
 
     def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images inside the ball."""
-        encoder: HashingModel = step.encoder
+        encoder: ImageModel = step.encoder
         first, rest = split_after_first_layer(encoder, training=step.training)
         rule = FirstLayerSteps(first, self.num_steps, self.step_size)
         loop = PGD(threat_model=step.threat_model, objective=alignment, rule=rule, num_steps=self.num_passes)

@@ -1,0 +1,148 @@
+"""Training a model from where its run folder says on, with the callbacks that every run has."""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+
+from saat_tf.backbones import load_pretrained_weights, load_weights_file
+from saat_tf.data import Split, evaluation_batches, replayed, training_epochs
+from saat_tf.models.image_model import ImageModel
+from saat_tf.models.training_model import TrainingModel
+from saat_tf.replicas import distribute, taken_here
+from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, WatchedScore
+from trainers.callbacks.checkpointing import Checkpointing
+from trainers.callbacks.robustness_probe import Probe
+from trainers.callbacks.tensorboard import TensorBoardLog
+from trainers.console.output import FitProgress
+from trainers.distributed.coordination import Workers
+from trainers.recipes.run_options import FileOptions, RunOptions
+from trainers.run_folder.state import RunFolder
+
+EVALUATION_BATCH = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of a run.
+
+    Args:
+        name: by which checkpoints and logs know it.
+        title: what the progress display calls it.
+        seconds_of: the entry of the card to which its seconds count.
+        score: what is watched for collapse.
+    """
+
+    name: str
+    title: str
+    seconds_of: str
+    score: WatchedScore = MAP
+
+
+def load_initial_weights(recipe: RunOptions, model: ImageModel) -> None:
+    """Give the model's backbone the weights that the recipe asks for."""
+    if recipe.pretrained:
+        load_pretrained_weights(model.backbone, recipe.backbone)
+    if recipe.weights is not None:
+        load_weights_file(model.backbone, recipe.backbone, recipe.weights)
+
+
+def steps_of(recipe: RunOptions, train: Split, epochs: int) -> int:
+    """Return the steps of so many epochs."""
+    return -(-len(train) // recipe.batch_size) * epochs
+
+
+def build_optimizer(
+    recipe: RunOptions,
+    train: Split,
+    learning_rate: float,
+    epochs: int,
+    *,
+    name: str,
+    cuts: tuple[float, float],
+    weight_decay: float,
+    momentum: float,
+    ema: float = 0.0,
+) -> keras.optimizers.Optimizer:
+    """Build the optimizer `name`, whose learning rate falls over so many epochs of batches of `train`."""
+    steps = steps_of(recipe, train, epochs)
+    # The mean of the weights takes their place when `fit` ends.
+    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
+    if name == "adam":
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+        return keras.optimizers.Adam(schedule, weight_decay=weight_decay or None, **average)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [round(cut * steps) for cut in cuts], [learning_rate * 0.1**i for i in range(3)]
+    )
+    # Keras decays apart from the gradient, PyTorch adds the decay to it; without momentum the step is the same.
+    return keras.optimizers.SGD(schedule, momentum=momentum, weight_decay=weight_decay, **average)
+
+
+def fit(
+    recipe: RunOptions,
+    train: Split,
+    training: TrainingModel,
+    optimizer: keras.optimizers.Optimizer,
+    epochs: int,
+    run_folder: RunFolder | None,
+    phase: Phase,
+    *,
+    first: Sequence[keras.callbacks.Callback] = (),
+    probe: Probe | None = None,
+    replays: int = 1,
+) -> None:
+    """Train from where the run_folder says on; of several workers the chief alone has one.
+
+    Keras' `fit` begins and ends with whole epochs, and averages the weights whenever it ends; hence this loop.
+    """
+    strategy = training.distribute_strategy
+    with strategy.scope():
+        training.compile(optimizer=optimizer, jit_compile=recipe.jit)
+        training.optimizer.build(training.trainable_variables)
+    batches = training_epochs(
+        train,
+        recipe.batch_size,
+        seed=recipe.seed,
+        flip=recipe.flip,
+        random_crop=isinstance(recipe, FileOptions) and recipe.random_crop,
+        needed=taken_here(strategy),
+    )
+    batches = replayed(batches, replays)
+    epoch_steps, every, workers = steps_of(recipe, train, replays), recipe.checkpoint_every, Workers(strategy)
+    with (
+        contextlib.nullcontext() if run_folder is None else run_folder.timed(phase.seconds_of) as clock,
+        Checkpointing(
+            run_folder, training, phase.name, clock, epoch_steps=epoch_steps, every=every, workers=workers
+        ) as checkpointing,
+    ):
+        if not checkpointing.restore():
+            training.prepare(evaluation_batches(train, EVALUATION_BATCH))
+        with FitProgress(phase.title, epoch_steps * epochs, checkpointing.steps) as progress:
+            shown = (
+                [progress]
+                if run_folder is None
+                else _watched(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
+            )
+            callbacks = keras.callbacks.CallbackList([*first, *shown, checkpointing], model=training)
+            training.make_train_function()
+            callbacks.on_train_begin()
+            for epoch in range(checkpointing.epoch, epochs):
+                training.reset_metrics()
+                callbacks.on_epoch_begin(epoch)
+                iterator = iter(distribute(batches(epoch, checkpointing.step), strategy))
+                for step in range(checkpointing.step, epoch_steps):
+                    callbacks.on_train_batch_end(step, training.train_function(iterator))
+                callbacks.on_epoch_end(epoch, {name: float(v) for name, v in training.get_metrics_result().items()})
+            training.optimizer.finalize_variable_values(training.trainable_weights)
+            callbacks.on_train_end()
+
+
+def _watched(
+    recipe: RunOptions, run_folder: RunFolder, phase: Phase, progress: FitProgress, probe: Probe | None, epoch: int
+) -> list[keras.callbacks.Callback]:
+    """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""
+    tensorboard_log = TensorBoardLog(run_folder.run_dir / "logs" / phase.name, probe, profile=recipe.profile)
+    is_judged = probe is not None and recipe.on_collapse != "ignore"
+    judge = [OverfittingMonitor(recipe.on_collapse, run_folder.checkpoints, epoch, phase.score)] if is_judged else []
+    return [tensorboard_log, progress, *judge]
