@@ -19,12 +19,11 @@ from export.search.items import Block, SearchIndex
 from export.search.kinds import Kind
 from export.search.measure import measured_recall
 from export.search.results import QueryResult, result_json, result_page, result_table
+from saat_tf.command_line import USAGE_ERROR, ExitCode
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
 from saat_tf.files import write_whole
 from saat_tf.printable import printable
-
-USAGE_ERROR = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,14 +102,12 @@ Command = Build | Add | Remove | Query | Check
 
 def main(command: Command) -> int:
     """Do what `command` says; return the exit code: 0, or 2 where it or a file is at fault."""
-    try:
+    with ExitCode(RuntimeError) as outcome:
         if (command.index is None) == (command.uri is None):
             raise ValueError("Say where the index is: --index FOLDER, or --uri for Milvus.")
         run = {Build: build, Add: add, Remove: remove, Query: query, Check: check}[type(command)]
         return run(command)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return USAGE_ERROR
+    return outcome.code
 
 
 def build(command: Build) -> int:
