@@ -24,7 +24,7 @@ SPACE = ("learning-rate=1e-4..1e-1:log", "num-steps=3..10", "epsilon-255=4,8")
 LISTS = ("learning-rate=0.001,0.01,0.1", "num-steps=3,10")
 # Of bayesian's trials five that are completed are drawn; each later one takes over a second with a Gaussian process.
 FEW = {"bayesian": 8}
-FEW_OF_WHICH_SOME_FAIL = {"bayesian": 12}
+FEW_OF_WHICH_SOME_FAIL = {"bayesian": 9}
 
 
 @pytest.fixture(params=["random", "hyperband", "grid", pytest.param("bayesian", marks=pytest.mark.slow)])
@@ -195,7 +195,8 @@ def test_a_trial_that_fails_is_never_best_in_any_search(tmp_path, tuner):
     failed = {result.trial for result in results if result.values["learning_rate"] > 0.008}
     assert failed and {result.trial for result in results if result.status == FAILED} == failed
     completed = [result for result in results if result.trial not in failed]
-    assert tuner != "bayesian" or len(completed) > search.oracle.num_initial_points  # and a trial of the process
+    if tuner == "bayesian":  # the process has drawn what comes after the last of the drawn trials
+        assert results.index(completed[search.oracle.num_initial_points - 1]) < len(results) - 1
     assert best_of(results).robust == max(peak(result.values) for result in completed)
     assert not any(result.pareto or result.robust for result in results if result.trial in failed)
     assert not {values.get("tuner/trial_id") for values in tried} & failed
