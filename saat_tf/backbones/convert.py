@@ -63,7 +63,9 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: 
         raise ImportError(
             f'Writing {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
         ) from error
-    write_whole(path, lambda temporary: safetensors.numpy.save_file(dict(arrays), temporary, metadata=metadata))
+    # As bytes: the package's own save_file lets nobody but the owner read the file, whatever the umask.
+    contents = safetensors.numpy.save(dict(arrays), metadata=metadata)
+    write_whole(path, lambda temporary: temporary.write_bytes(contents))
 
 
 def load_state_dict(

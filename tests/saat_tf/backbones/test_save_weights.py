@@ -60,6 +60,8 @@ def test_half_precision_rounds_each_weight_and_halves_the_file(tmp_path):
     load_weights_file(other, "small_cnn", tmp_path / "float16.safetensors")
     for found, exact in zip(other.get_weights(), backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(found, exact.astype(np.float16).astype(np.float32))
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "float16.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
     sizes = [(tmp_path / f"{dtype}.safetensors").stat().st_size for dtype in ("float16", "float32")]
     assert sizes[0] < 0.6 * sizes[1]
 
