@@ -73,6 +73,11 @@ class StepModel(keras.Model):
         """Return what `compile` was told, less what is of the machine."""
         return {name: value for name, value in super().get_compile_config().items() if name != "jit_compile"}
 
+    def compile_from_config(self, config: dict) -> None:
+        """Compile as a saved model was, which Keras does by itself for its own `compile` alone."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def make_train_function(self, force: bool = False) -> None:
         """Make `train_function`, which does a step on the next batch of an iterator and returns the losses."""
         if not self.jit_compile:

@@ -80,7 +80,7 @@ class GradientAttack:
         images = checked_images(images)
         if images.shape[0] == 0:
             return images
-        goal = self.goal(encoder, images, tf.cast(labels, tf.float32), seed)
+        goal = self.goal(encoder, images, checked_labels(labels), seed)
         adversarial_images = self.pgd(self.relax(encoder), images, goal, seed)
         return self.nearer(encoder, adversarial_images, images, goal)
 

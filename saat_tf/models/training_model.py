@@ -36,11 +36,6 @@ class TrainingModel(StepModel):
         if self.encoder.precision == "mixed_float16" and not is_scaled:
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
 
-    def compile_from_config(self, config: dict) -> None:
-        """Compile as a saved model was, which Keras does by itself for its own `compile` alone."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return what the encoder returns (B, K)."""
         return self.encoder(images, training=training)

@@ -29,7 +29,7 @@ from saat_tf.threat_model import ThreatModel
 
 BITS, SIZE, NUM_STEPS, NUM_QUERIES = 16, 16, 3, 12
 BALL = ThreatModel.from_255(8)
-SEED, OTHER_SEED = tf.constant([3, 4]), tf.constant([3, 5])
+SEED, OTHER_SEED = tf.constant([3, 37]), tf.constant([3, 5])
 ORDINARY, UNLABELLED, UNSEEN = [0, 3], 1, 2  # rows of the batch under attack
 UNSEEN_LABEL = 9
 

@@ -105,12 +105,12 @@ def test_images_are_not_sent_where_a_server_redirects_to(status):
 
 BOMB = b"[" * 100_000
 WRONG = {
-    "nested": (BOMB, "nested at most 100"),
+    "nested": (BOMB, "nested in more than 100 levels"),
     "no list": (b'{"predictions": 5}', "not iterable"),
     "no rows": (b'{"predictions": [5]}', "not subscriptable"),
     "a number for a code": (b'{"predictions": [{"code_bytes": {"b64": 5}, "ok": true}]}', "not the answer"),
     "more rows": (json.dumps({"predictions": GOOD["predictions"] * 2}).encode(), "1 files were sent and 2 answered"),
-    "no UTF-8": (b"\xff\xfe", "no UTF-8 at byte 0"),
+    "no UTF-8": (b"\xff\xfe", "not a UTF-8 text file"),
 }
 
 

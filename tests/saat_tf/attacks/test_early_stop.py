@@ -45,7 +45,7 @@ class TanhModel:
 
 
 def batch(rows=ROWS):
-    """Images, the first ones easy to attack and the last ones hard, and labels that are the wanted codes."""
+    """Images, the first ones easy to attack and the last ones hard, and wanted codes of -1/+1, whose labels are 0/1."""
     rng = np.random.default_rng(1)
     images = 0.5 + rng.normal(size=(ROWS, 4, 4, 3)) * np.linspace(0.001, 0.1, ROWS)[:, None, None, None]
     return images[:rows].clip(0, 1).astype(np.float32), rng.choice(np.float32([-1, 1]), (ROWS, BITS))[:rows]
@@ -55,7 +55,9 @@ def attack_of(rule=None, num_steps=100, schedule=rising_alphas, objective=adapti
     pgd = PGD(
         threat_model=BALL, objective=objective, rule=rule or SignStep(1 / 255), num_steps=num_steps, schedule=schedule
     )
-    return GradientAttack(name="codes", targeted=True, goal=lambda encoder, images, labels, seed: labels, pgd=pgd)
+    return GradientAttack(
+        name="codes", targeted=True, goal=lambda encoder, images, labels, seed: 2 * labels - 1, pgd=pgd
+    )
 
 
 HALVING = {"rule": HalvingStep(), "schedule": constant_alphas, "objective": hinged_alignment}
@@ -67,8 +69,8 @@ def test_where_no_image_stops_the_result_is_that_of_the_attack_bit_for_bit(monke
     images, wanted = batch()
     images, wanted = images[-3:], wanted[-3:]  # none is done before the end
     attack = attack_of(**parts)
-    expected = tf.function(attack)(TanhModel(), images, wanted, SEED).numpy()
-    found, steps = EarlyStop(attack, TanhModel())(tf.constant(images), tf.constant(wanted), SEED)
+    expected = tf.function(attack)(TanhModel(), images, (wanted + 1) / 2, SEED).numpy()
+    found, steps = EarlyStop(attack, TanhModel())(tf.constant(images), tf.constant((wanted + 1) / 2), SEED)
     np.testing.assert_array_equal(found.numpy(), expected)
     assert steps.tolist() == [attack.pgd.num_steps] * 3
 
@@ -108,17 +110,17 @@ def test_each_image_takes_the_steps_of_a_loop_in_numpy(num_steps):
     start = BALL.random_start(tf.constant(images), SEED).numpy()
     expected, counts = early_stop_by_hand(model, images, wanted, start, num_steps)
     assert len(set(counts)) > 2 and min(counts) < num_steps
-    found, steps = EarlyStop(attack, model)(tf.constant(images), tf.constant(wanted), SEED)
+    found, steps = EarlyStop(attack, model)(tf.constant(images), tf.constant((wanted + 1) / 2), SEED)
     assert steps.tolist() == counts
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5)
 
 
 def test_an_attack_of_one_alpha_goes_on_until_the_code_is_the_wanted_one():
     model, (images, wanted) = TanhModel(), batch()
-    found, steps = EarlyStop(attack_of(**HALVING), model)(tf.constant(images), tf.constant(wanted), SEED)
+    found, steps = EarlyStop(attack_of(**HALVING), model)(tf.constant(images), tf.constant((wanted + 1) / 2), SEED)
     _, is_done = look_by_hand(model, found.numpy(), wanted)
     assert is_done[steps < 100].all() and 0 < (steps < 100).sum() < ROWS
-    whole = tf.function(attack_of(**HALVING))(model, images, wanted, SEED).numpy()
+    whole = tf.function(attack_of(**HALVING))(model, images, (wanted + 1) / 2, SEED).numpy()
     np.testing.assert_allclose(found[steps == 100], whole[steps == 100], rtol=0, atol=1e-6)
     _, is_done_by_all_steps = look_by_hand(model, whole, wanted)
     np.testing.assert_array_equal(is_done, is_done_by_all_steps)
@@ -127,10 +129,10 @@ def test_an_attack_of_one_alpha_goes_on_until_the_code_is_the_wanted_one():
 def test_batches_of_all_sizes_share_one_trace():
     model = TanhModel()
     stopping, (images, wanted) = EarlyStop(attack_of(), model), batch()
-    stopping(tf.constant(images), tf.constant(wanted), SEED)
+    stopping(tf.constant(images), tf.constant((wanted + 1) / 2), SEED)
     traces = model.traces
     for rows in (1, 5):
-        found, steps = stopping(tf.constant(images[:rows]), tf.constant(wanted[:rows]), SEED + 1)
+        found, steps = stopping(tf.constant(images[:rows]), tf.constant((wanted[:rows] + 1) / 2), SEED + 1)
         assert found.shape == (rows, 4, 4, 3) and steps.shape == (rows,)
     # A look at the beginning, a step and a look, two looks at the end: each traced once, whatever the batch.
     assert model.traces == traces == 5

@@ -19,7 +19,7 @@ from trainers.recipes import scenes
 from trainers.recipes.defense_options import STRONG, named_recipe, read_command_line
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
-from trainers.runs import run, training
+from trainers.runs import fitting, run
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
 
 SMALL = {"image_size": 16, "bits": 16, "pretrain_epochs": 1, "epochs": 1, "num_steps": 1, "attack_steps": 2}
@@ -107,7 +107,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 def trained(tmp_path, monkeypatch, **options):
-    monkeypatch.setattr(training, "TensorBoardLog", Recorder)
+    monkeypatch.setattr(fitting, "TensorBoardLog", Recorder)
     recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, "watch_queries": 0, **options})
     keras.utils.set_random_seed(0)
     data, held_out = selection.hold_out(scenes.load(recipe), recipe.held_out_queries)
