@@ -52,7 +52,7 @@ def whole_batch(index: tf.Tensor) -> Iterator[None]:
     if context is None:
         yield
         return
-    first = context.all_gather(index[:1], axis=0)  # (R,)
+    first = context.all_gather(tf.identity(index[:1]), axis=0)  # (R,)
     token = _IS_COPIED.set(first[0] == first[1])
     try:
         yield
@@ -62,7 +62,7 @@ def whole_batch(index: tf.Tensor) -> Iterator[None]:
 
 def _rows_before(context: tf.distribute.ReplicaContext, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where this replica's `count` (1,) rows begin in the whole batch, and how many that has: scalars."""
-    counts = context.all_gather(count, axis=0)  # (R,)
+    counts = context.all_gather(tf.identity(count), axis=0)  # (R,)
     start, total = tf.reduce_sum(counts[: context.replica_id_in_sync_group]), tf.reduce_sum(counts)
     is_copied = _IS_COPIED.get()
     return tf.where(is_copied, 0, start), tf.where(is_copied, count[0], total)
@@ -81,7 +81,8 @@ def gather(rows: tf.Tensor) -> tf.Tensor:
     if context is None:
         return rows
     _, total = _rows_before(context, tf.shape(rows)[:1])
-    return context.all_gather(rows, axis=0)[:total]
+    # A tensor of no operation in the replica has no device, and several workers cannot gather it.
+    return context.all_gather(tf.identity(rows), axis=0)[:total]
 
 
 def refuse_several(what: str, instead: str) -> None:
