@@ -175,4 +175,4 @@ class Checkpointing(keras.callbacks.Callback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("Ending after this step, with a checkpoint. Once more ends at once.")
+        say("Ending with a checkpoint, within ten steps. Once more ends at once.")
