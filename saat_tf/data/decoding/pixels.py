@@ -11,6 +11,7 @@ from saat_tf.data.decoding.orientation import orientation, turn
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 INKS = 4
 PNG_ALPHA = 0x04
+CONTENTS = [tf.TensorSpec((), tf.string)]
 
 
 def decode_pixels(contents: tf.Tensor, *, apply_orientation: bool = True) -> tf.Tensor:
@@ -26,6 +27,17 @@ def decode_pixels(contents: tf.Tensor, *, apply_orientation: bool = True) -> tf.
     Raises:
         tf.errors.InvalidArgumentError: it cannot be decoded.
     """
+    return _upright(contents) if apply_orientation else _stored(contents)
+
+
+# Functions of their own, so that they are traced once a process and not once for each data set that decodes by them.
+@tf.function(input_signature=CONTENTS)
+def _upright(contents: tf.Tensor) -> tf.Tensor:
+    return turn(_stored(contents), orientation(contents))
+
+
+@tf.function(input_signature=CONTENTS)
+def _stored(contents: tf.Tensor) -> tf.Tensor:
     image = tf.case(
         [
             (tf.io.is_jpeg(contents), lambda: _jpeg(contents)),
@@ -35,8 +47,7 @@ def decode_pixels(contents: tf.Tensor, *, apply_orientation: bool = True) -> tf.
         ],
         default=lambda: _on_white(_webp(contents)),
     )
-    image = tf.ensure_shape(image, (None, None, 3))
-    return turn(image, orientation(contents)) if apply_orientation else image
+    return tf.ensure_shape(image, (None, None, 3))
 
 
 def _jpeg(contents: tf.Tensor) -> tf.Tensor:
