@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from saat_tf.environment import set_switches
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 set_switches()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import saat_tf
 from tests.tools.draw_rooms import PAGE, picture, room_imports, room_of, with_picture, without_detours
 
 ROOT = Path(__file__).parents[1]
@@ -96,9 +97,9 @@ def test_a_page_without_its_marks_is_refused(text):
 def test_versions_stated_in_several_files_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    assert citation["version"] == saat_tf.__version__ and citation["license"] == project["license"]
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
-    assert project["version"].partition(".dev")[0] == newest
+    assert saat_tf.__version__.partition(".dev")[0] == newest
 
     pinned = re.search(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]

@@ -54,7 +54,9 @@ def many_label_sets():
 def step_of(model, batch=BATCH):
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
     model.optimizer.build(model.trainable_variables)
-    return tf.function(model.train_step, autograph=False).get_concrete_function(batch)
+    concrete = tf.function(model.train_step, autograph=False).get_concrete_function(batch)
+    concrete.graph.model = model  # a graph refers to its variables weakly
+    return concrete
 
 
 def saat(inner=None, inner_training="training", precision="float32", **refinements):
