@@ -1,4 +1,4 @@
-"""From bits to MAP: the least AP of each query over all codes that an attack can reach, or over intervals of distances."""
+"""From bits to MAP: the least AP of each query over the codes that an attack can reach, or over distances."""
 
 import concurrent.futures
 import dataclasses

@@ -1,9 +1,9 @@
 """AP@k of rankings that are known only up to intervals of distances, with the denominator "relevant".
 
-With D = min(k, relevant items in the database), AP@k = sum over hits at ranks t <= k of (hits so far) / t, over D. While D
-is fixed, moving a relevant item behind an irrelevant one never raises AP: so the least AP of all rankings in which item i
-lies at a distance in [nearest_i, farthest_i] is that of the relevant items at their farthest and the others at their
-nearest, irrelevant ones first among equal distances. The largest is that with the roles exchanged.
+With D = min(k, relevant items in the database), AP@k = sum over hits at ranks t <= k of (hits so far) / t, over D.
+While D is fixed, moving a relevant item behind an irrelevant one never raises AP: so the least AP of all rankings in
+which item i lies at a distance in [nearest_i, farthest_i] is that of the relevant items at their farthest and the
+others at their nearest, irrelevant ones first among equal distances. The largest is that with the roles exchanged.
 
 The field's denominator, the hits among the first k, is not monotone (hits + - + score 5/6, + - - score 1): no bound of
 distances bounds it.
@@ -20,8 +20,8 @@ def check_denominator(denominator: str) -> None:
     """Raise `ValueError` unless AP with this denominator can be bounded by distances."""
     if denominator != "relevant":
         raise ValueError(
-            f'A certificate needs the denominator "relevant". Received: {denominator!r}. With the hits among the first k '
-            "as denominator, AP rises when a late hit is lost (+ - + scores 5/6, + - - scores 1), so no bound of "
+            f'A certificate needs the denominator "relevant". Received: {denominator!r}. With the hits among the first '
+            "k as denominator, AP rises when a late hit is lost (+ - + scores 5/6, + - - scores 1), so no bound of "
             "distances bounds it."
         )
 

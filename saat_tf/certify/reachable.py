@@ -1,11 +1,11 @@
 """The least AP over the codes that an attack can reach: an exact search over flipped bits, sound wherever it stops.
 
-A code is reachable if the costs of its flipped bits add up to at most the budget. Certificates of single bits are the case
-of cost 0 (may flip) or infinity (cannot); the joint margin certificate has z_k^2 as costs and L^2 r^2 as the budget.
+A code is reachable if the costs of its flipped bits add up to at most the budget. Certificates of single bits are the
+case of cost 0 (may flip) or infinity (cannot); the joint margin certificate has costs z_k^2 and the budget L^2 r^2.
 
 The search branches on one bit after the other, most influential first, always from the node with the lowest bound; the
-bound of a node is that of `ranking.tied_bounds` with each item anywhere between the nearest and the farthest that the node
-allows. Nodes with few free bits are solved for all their codes at once by the recursion over subsets,
+bound of a node is that of `ranking.tied_bounds` with each item anywhere between the nearest and the farthest that the
+node allows. Nodes with few free bits are solved for all their codes at once by the recursion over subsets,
 
     F[b, d] = items at distance d of b;   for each bit k: F[b, d] += F_before[b xor e_k, d - 1].
 
@@ -108,7 +108,9 @@ class _Search:
         self.num_distances = database.differing.shape[1] + 1
         # Most influential first: bits in which relevant and other items differ most from each other.
         others = self.items - self.relevant
-        apart = (self.relevant / max(1, self.num_relevant) - others / max(1, others.sum())) @ database.differing[:, free]
+        apart = (self.relevant / max(1, self.num_relevant) - others / max(1, others.sum())) @ database.differing[
+            :, free
+        ]
         order = free[np.argsort(-np.abs(apart), kind="stable")]
         self.differing, self.costs = database.differing[:, order], costs[order]
 

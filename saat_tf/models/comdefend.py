@@ -127,8 +127,8 @@ class PurifiedModel(HashingModel):
     @classmethod
     def from_parts(cls, purifier: Purifier, encoder: HashingModel) -> "PurifiedModel":
         """Put a copy of `purifier` in front of a copy of `encoder`."""
-        size, precision = encoder.image_size, encoder.precision
-        model = cls(encoder.backbone_name, encoder.code_length, size, purifier.noise_std, precision=precision)
+        config = {name: value for name, value in encoder.get_config().items() if name != "name"}
+        model = cls(**config, noise_std=purifier.noise_std)
         for copy, part in (
             (model.purifier, purifier),
             (model.backbone, encoder.backbone),
@@ -141,6 +141,10 @@ class PurifiedModel(HashingModel):
         """Return the features of the purified images: float32 (B, F)."""
         images = shaped_images(images, self.image_size)
         return super().features(self.purifier(images) if images.shape[0] != 0 else images, training)
+
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the purifier and what comes behind it, in their order."""
+        return [self.purifier, *super().stages()]
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

@@ -23,6 +23,9 @@ class HashingModel(ImageModel):
         image_size: side of the square input in pixels.
         precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
             weights of 32. Pixels, their normalization, features and all behind them are float32.
+        orthogonal_head: whether the logits' matrix is kept orthonormal, for certificates by margins.
+        **kwargs: `pooling`, s: the backbone sees the means of s x s pixels; `noise`: standard deviation of Gaussian
+            noise in training.
 
     Returns:
         Called on images float32 (B, S, S, 3): relaxed codes, float32 (B, K) in [-1, 1].
@@ -43,17 +46,26 @@ class HashingModel(ImageModel):
         image_size: int,
         *,
         precision: Precision = "float32",
+        orthogonal_head: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(backbone, image_size, precision=precision, **kwargs)
         self.code_length = code_length
-        self.hash_head = HashHead(code_length, name="hash_head", dtype="float32")
+        self.hash_head = HashHead(code_length, orthogonal=orthogonal_head, name="hash_head", dtype="float32")
         self.hash_head.build(self.backbone.output_shape)
         self.built = True
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return z: images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K)."""
         return self.hash_head.logits(self.features(images, training))
+
+    def pooled_logits(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Return z of pooled images: float32 (B, S / s, S / s, 3) of any range -> float32 (B, K)."""
+        return self.hash_head.logits(self.pooled_features(pixels))
+
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the layers and models from images to logits, in their order."""
+        return [*super().stages(), self.hash_head]
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return h = tanh(alpha z): features float32 (B, F) -> float32 (B, K) in [-1, 1]."""
@@ -103,4 +115,4 @@ class HashingModel(ImageModel):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "code_length": self.code_length}
+        return {**super().get_config(), "code_length": self.code_length, "orthogonal_head": self.hash_head.orthogonal}

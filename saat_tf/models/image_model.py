@@ -9,7 +9,7 @@ from saat_tf.backbones import backbone_spec
 from saat_tf.backbones.fold import folded
 from saat_tf.backbones.precision import Precision, layers_of
 from saat_tf.images import shaped_images
-from saat_tf.layers import PixelNormalization
+from saat_tf.layers import GaussianNoise, PixelNormalization
 
 
 class ImageModel(keras.Model):
@@ -20,23 +20,42 @@ class ImageModel(keras.Model):
         image_size: side of the square input in pixels.
         precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
             weights of 32. Pixels, their normalization, features and all behind them are float32.
+        pooling: s, side of the squares of pixels whose means the backbone sees instead of the image; 1 for the image.
+        noise: standard deviation of Gaussian noise on the pooled pixels in training, in pixel units of [0, 1].
 
     Raises:
-        ValueError: unknown backbone or precision, or an image size that cannot be.
+        ValueError: unknown backbone or precision, or an image size, pooling or noise that cannot be.
     """
 
-    def __init__(self, backbone: str, image_size: int, *, precision: Precision = "float32", **kwargs) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        image_size: int,
+        *,
+        precision: Precision = "float32",
+        pooling: int = 1,
+        noise: float = 0.0,
+        **kwargs,
+    ) -> None:
         # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.backbone_name = backbone
         self.image_size = image_size
         self.precision = precision
+        if pooling < 1 or image_size % pooling:
+            raise ValueError(
+                f"`pooling` must be at least 1 and divide the image size. Received: {pooling} for {image_size} pixels."
+            )
+        if not 0 <= noise <= 10:
+            raise ValueError(f"`noise` must be in [0, 10], in pixel units of [0, 1]. Received: {noise}.")
+        self.pooling = keras.layers.AveragePooling2D(pooling, name="pooling", dtype="float32")
+        self.noise = GaussianNoise(noise, name="noise", dtype="float32")
         spec = backbone_spec(backbone)
         self.pixel_normalization = PixelNormalization(
             spec.mean, spec.std, spec.channel_order, name="pixel_normalization", dtype="float32"
         )
         with layers_of(precision):
-            self.backbone = spec.build(image_size)
+            self.backbone = spec.build(image_size // pooling)
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return f(x): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, F).
@@ -49,7 +68,31 @@ class ImageModel(keras.Model):
         images = shaped_images(images, self.image_size)
         if images.shape[0] == 0:
             return tf.zeros((0, self.backbone.output_shape[-1]))
-        return tf.cast(self.backbone(self.pixel_normalization(images), training=training), tf.float32)
+        return self.pooled_features(self.pooled(images), training)
+
+    def pooled(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the means of s x s pixels: float32 (B, S, S, 3) -> float32 (B, S / s, S / s, 3)."""
+        return images if self.pooling_side == 1 else self.pooling(images)
+
+    def pooled_features(self, pixels: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the features of pooled images: float32 (B, S / s, S / s, 3) of any range -> float32 (B, F)."""
+        return tf.cast(self.backbone(self.normalized(pixels, training), training=training), tf.float32)
+
+    def normalized(self, pixels: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return what the backbone sees of pooled images (B, S / s, S / s, 3): with noise in training, normalized."""
+        if training and self.noise.stddev:
+            pixels = self.noise(pixels, training=True)
+        return self.pixel_normalization(pixels)
+
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the layers and models that images go through, in their order."""
+        front = [] if self.pooling_side == 1 else [self.pooling]
+        return [*front, self.noise, self.pixel_normalization, self.backbone]
+
+    @property
+    def pooling_side(self) -> int:
+        """s, the side of the squares of pixels that are pooled; 1 for none."""
+        return self.pooling.pool_size[0]
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return what gradient attacks climb on: features float32 (B, F) -> float32 (B, K)."""
@@ -91,4 +134,6 @@ class ImageModel(keras.Model):
             "backbone": self.backbone_name,
             "image_size": self.image_size,
             "precision": self.precision,
+            "pooling": self.pooling_side,
+            "noise": self.noise.stddev,
         }

@@ -29,7 +29,7 @@ def split_after_first_layer(
     head, tail = _cut(encoder.backbone)
 
     def first(images: tf.Tensor) -> tf.Tensor:
-        return head(encoder.pixel_normalization(images), training=training)
+        return head(encoder.normalized(encoder.pooled(images), training), training=training)
 
     def rest(features: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
         return encoder.relax(tf.cast(tail(features, training=training), tf.float32), alpha=alpha)

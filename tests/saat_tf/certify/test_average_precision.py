@@ -69,8 +69,7 @@ def test_bounds_of_a_joint_budget_are_exact(table_bits, monkeypatch):
     costs = np.random.default_rng(5).random((len(queries), 8))
     scores = certified_average_precisions(queries, costs, 0.9, database, query_labels, labels)
     expected = [
-        extremes(q, database, y, labels, c, 0.9, None)[0]
-        for q, y, c in zip(queries, query_labels, costs, strict=True)
+        extremes(q, database, y, labels, c, 0.9, None)[0] for q, y, c in zip(queries, query_labels, costs, strict=True)
     ]
     assert scores.values == pytest.approx(expected, abs=3e-9)
 

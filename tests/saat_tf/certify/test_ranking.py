@@ -37,7 +37,8 @@ def test_interval_bounds_are_the_extremes_of_all_rankings(seed, top_k):
     relevant = random.random(4) < 0.5
     values = [ap(hits, top_k, relevant.sum()) for hits in all_rankings(nearest, farthest, relevant)]
     bounds = [
-        interval_average_precision(nearest, farthest, relevant, top_k=top_k, bound=bound) for bound in ("lower", "upper")
+        interval_average_precision(nearest, farthest, relevant, top_k=top_k, bound=bound)
+        for bound in ("lower", "upper")
     ]
     assert bounds == pytest.approx([min(values), max(values)])
 
