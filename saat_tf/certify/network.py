@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from saat_tf.certify.crown import least_margins
 from saat_tf.certify.intervals import Interval, fixed_bits, pixel_box, propagate
-from saat_tf.certify.steps import Affine, Step, network_steps
+from saat_tf.certify.rules import network_steps
+from saat_tf.certify.steps import Affine, Step
 from saat_tf.codes import sign
 from saat_tf.progress import Track, silent
 
@@ -28,11 +29,11 @@ def network_bits(
 ) -> np.ndarray:
     """Tell which bits no image within |x' - x|_inf <= epsilon and [0, 1] flips.
 
-    What float32 computes is enclosed, whatever the order of its sums: `steps` says by how much. "crown" certifies every
+    What float32 computes is enclosed, whatever the order of its sums: `steps` says how. "crown" certifies every
     bit that "ibp" does.
 
     Args:
-        model: what `steps.network_steps` takes, with logits as its last values.
+        model: what `rules.network_steps` takes, with logits as its last values.
         images: float32 (Q, S, S, 3) in [0, 1].
         epsilon: radius in pixel units of [0, 1].
         method: "ibp" or "crown".
