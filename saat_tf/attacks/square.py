@@ -91,17 +91,23 @@ class SquareAttack:
         return best
 
     def _squares(self, images: tf.Tensor, t: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Draw a square in each image: bool (B, S, S, 1)."""
+        """Draw a square in each image: bool (B, H, W, 1)."""
         shape = tf.shape(images)
         done = tf.cast(t, tf.float32) / self.num_queries
         halvings = tf.reduce_sum(tf.cast(done > tf.constant(HALVED_AFTER), tf.float32))
         share = self.first_share * 0.5**halvings
-        width = tf.cast(shape[1], tf.float32)
-        side = tf.clip_by_value(tf.round(tf.sqrt(share) * width), 1.0, width)
+        sides = tf.cast(shape[1:3], tf.float32)
+        # The root of a square number is exact, so a square image has the side itself.
+        mean_side = tf.sqrt(tf.reduce_prod(sides))
+        side = tf.clip_by_value(tf.round(tf.sqrt(share) * mean_side), 1.0, tf.reduce_min(sides))
         places = uniform((shape[0], 2, 1), fold_in(seed, 1))
-        top, left = tf.unstack(tf.floor(places * (width - side + 1.0)), axis=1)
-        pixels = tf.range(width)[None]  # (1, S), in floats: on a GPU TensorFlow compares int32 on the host
-        rows, columns = ((pixels >= first) & (pixels < first + side) for first in (top, left))  # each (B, S)
+        top, left = tf.unstack(tf.floor(places * (sides[:, None] - side + 1.0)), axis=1)
+
+        def inside(length: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+            pixels = tf.range(length)[None]  # in floats: on a GPU TensorFlow compares int32 on the host
+            return (pixels >= first) & (pixels < first + side)
+
+        rows, columns = inside(sides[0], top), inside(sides[1], left)  # (B, H), (B, W)
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
