@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -47,7 +48,7 @@ class Knowledge:
 Build = Callable[[ThreatModel, Knowledge, int], Attack]
 
 
-def _mainstay(name: str, **parts: object) -> Build:
+def _mainstay(name: str, **parts: Any) -> Build:
     def build(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
         attack = mainstay_attack(ball, known.train, num_steps=steps, **parts)
         return dataclasses.replace(attack, name=name)

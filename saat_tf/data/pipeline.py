@@ -1,8 +1,10 @@
 """Splits, and their batches of (images, labels, index)."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +13,7 @@ from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.list_format import ImageList
 from saat_tf.labels import check_labels
 
-Seed = int | tf.Tensor
+Seed: TypeAlias = int | tf.Tensor
 Source = Callable[[int, int, Seed | None], tf.data.Dataset]
 Read = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
@@ -90,11 +92,13 @@ class Split:
                 f"`number` must be in [0, count), `count` at most {len(self)} items. Received: {number} and {count}."
             )
         start, stop = number * len(self) // count, (number + 1) * len(self) // count
-        part = {
-            "labels": self.labels[start:stop],
-            "lengths": None if self.lengths is None else self.lengths[start:stop],
-        }
-        return dataclasses.replace(self, **part, first=self.first + start, is_shard=True)
+        return dataclasses.replace(
+            self,
+            labels=self.labels[start:stop],
+            lengths=None if self.lengths is None else self.lengths[start:stop],
+            first=self.first + start,
+            is_shard=True,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,16 +224,21 @@ def training_epochs(
         True
     """
 
-    def is_needed(place: tf.Tensor) -> tf.Tensor:
-        row = place % batch_size
-        return needed(row, tf.minimum(tf.constant(batch_size, tf.int64), len(split) - place + row))
-
-    examples = _training_examples(split, flip, random_crop, is_needed if needed else None)
+    is_needed = needed and functools.partial(_is_needed, needed, batch_size, len(split))
+    examples = _training_examples(split, flip, random_crop, is_needed)
 
     def epoch_batches(epoch: int, skipped: int) -> tf.data.Dataset:
         return _batches(split, examples(seed + EPOCH_STRIDE * (epoch + 1), skipped * batch_size), batch_size)
 
     return epoch_batches
+
+
+def _is_needed(
+    needed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch_size: int, count: int, place: tf.Tensor
+) -> tf.Tensor:
+    """Tell whether the item at a place of an epoch of `count` items is needed."""
+    row = place % batch_size
+    return needed(row, tf.minimum(tf.constant(batch_size, tf.int64), count - place + row))
 
 
 def _training_examples(
@@ -260,9 +269,13 @@ def _training_examples(
     def examples(seed: Seed, skipped: int = 0) -> tf.data.Dataset:
         numbers = tf.data.Dataset.range(len(split)).map(lambda place: _number(seed, place))
         if kept is not None:
-            items, make = kept.shuffle(len(split), seed=seed, reshuffle_each_iteration=False), varied
+            items = kept.shuffle(len(split), seed=seed, reshuffle_each_iteration=False)
         else:
-            items, make = split.source(split.first, len(split), seed), lambda key, number: varied(same(key), number)
+            items = split.source(split.first, len(split), seed)
+
+        def make(item: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return varied(item if split.cache else same(item), number)
+
         pairs = tf.data.Dataset.zip(items, numbers).skip(skipped)
         return _map(pairs, make) if is_needed is None else _map_needed(pairs, make, is_needed, skipped, split.first)
 

@@ -18,6 +18,7 @@ from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.command_line import FAILED, INTERRUPTED, USAGE_ERROR, ExitCode
 from saat_tf.data import DataError, RetrievalData, write_image_lists
 from saat_tf.evaluation import (
+    RetrievalReport,
     attacked_queries,
     evaluate,
     machine,
@@ -91,7 +92,7 @@ class Program:
     """
 
     build: Callable[..., ImageModel]
-    identity: Callable[..., dict[str, str]]
+    identity: Callable[..., dict[str, str | None]]
     phases: Callable[..., Sequence[str]]
     run: Callable[..., None]
     run_worker: Callable[..., None]
@@ -156,7 +157,7 @@ def start(
         synchronize_batch_norm(model)
         workers = Workers(strategy)
         own_identity = program.identity(data)
-        workers.check_same(own_identity["data"])
+        workers.check_same(str(own_identity["data"]))
         if workers.is_chief:
             run_dir.mkdir(parents=True, exist_ok=recipe.resume)
             locks.enter_context(lock_folder(run_dir))
@@ -247,13 +248,11 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     threat_model = ThreatModel.from_255(recipe.epsilon_255)
     with encoder.distribute_strategy.scope():
         hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
-    reports = {}
+    reports: dict[str, RetrievalReport] = {}
     data, held_out = hold_out(data, recipe.held_out_queries)
     workers = Workers(encoder.distribute_strategy)
     resumed = run_folder.position.phase if run_folder.position else "hashing"
-    if run_folder.position is not None:
-        at = run_folder.position
-        say(f"Resuming from {run_folder.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
+    run_folder.announce()
     is_over = True
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)
@@ -262,10 +261,10 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         else:
             train(recipe, data, encoder, hashing_loss, run_folder)
             write_whole(run_dir / model_file, encoder.save)
-        reports[defense] = run_folder.load_report(phase)
-        if reports[defense] is None:
+        report = run_folder.load_report(phase)
+        if report is None:
             with run_folder.timed("evaluate"):
-                reports[defense] = evaluate(
+                report = evaluate(
                     encoder,
                     data,
                     lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
@@ -276,7 +275,8 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                     jit_compile=recipe.jit,
                     track=track,
                 )
-            run_folder.save_report(phase, reports[defense])
+            run_folder.save_report(phase, report)
+        reports[defense] = report
         workers.wait()
     card = {
         "dataset": data.name,
@@ -291,15 +291,15 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         "seconds": {phase: round(spent, 1) for phase, spent in run_folder.seconds.items()},
         "peak_rss_mb": round(peak_rss_mb()),
         "results": [
-            row for defense, report in reports.items() for row in results(report, defense=defense, top_k=recipe.top_k)
+            row for defense, scored in reports.items() for row in results(scored, defense=defense, top_k=recipe.top_k)
         ],
     }
     plot_maps(card, run_dir / "maps.png")
     queries = [
         shown
         for i in range(min(SHOWN_QUERIES, len(data.test)))
-        for defense, report in reports.items()
-        for shown in attacked_queries(DEFENSES[defense], report, data, [i])
+        for defense, scored in reports.items()
+        for shown in attacked_queries(DEFENSES[defense], scored, data, [i])
     ]
     plot_queries(queries, threat_model.epsilon, run_dir / "queries.png")
     write_json(run_dir / "card.json", card)  # last: it tells that the run is finished
