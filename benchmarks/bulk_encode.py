@@ -42,7 +42,7 @@ def encoding_seconds(paths: list[str], model: Path) -> float:
     """Encode all images, processes started and ended."""
     tasks = (ShardTask(i, paths[start : start + SHARD]) for i, start in enumerate(range(0, len(paths), SHARD)))
     started = time.perf_counter()
-    encoded = sum(len(shard.codes) for shard in encode_here(tasks, model, BATCH, os.cpu_count()))
+    encoded = sum(len(shard.codes) for shard in encode_here(tasks, model, BATCH, os.cpu_count() or 1))
     if encoded != len(paths):
         raise ValueError(f"Only {encoded} of {len(paths)} images were encoded.")
     return time.perf_counter() - started
