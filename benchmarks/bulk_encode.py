@@ -21,7 +21,7 @@ from export.bulk.shards import ShardTask, encode_here
 from export.encoder.model_card import model_card
 from export.saved_model import decoding_of, export_saved_model
 from saat_tf.data import decode_image, read_image_lists
-from saat_tf.data.pipeline import PARALLEL_CALLS
+from saat_tf.data.batches import PARALLEL_CALLS
 from saat_tf.files import write_text
 
 DATA_DIR = Path("../shared/data/corel5k")

@@ -23,8 +23,8 @@ from trainers.distributed.strategy import build_strategy, check_replicas
 from trainers.recipes.data_sets import DATA_SETS
 from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
 from trainers.recipes.identity import identity, options
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.recipe import Recipe
-from trainers.runs.run import check_recipe
 from trainers.tuning.search_algorithms import FAILURES, ResumableOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from saat_tf.attacks.attack import Attack, Encoder
+from saat_tf.attacks.diverse_input import DiverseInput
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
     NUM_STEPS,
@@ -20,7 +21,7 @@ from saat_tf.attacks.mainstay import (
 from saat_tf.attacks.pros_gan import ProSGAN
 from saat_tf.attacks.pta import NUM_STEPS as PTA_STEPS
 from saat_tf.attacks.pta import pta_attack
-from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
+from saat_tf.attacks.rules import AdamStep, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import square_attack
 from saat_tf.images import checked_images

@@ -8,8 +8,8 @@ from typing import Any
 import keras_tuner as kt
 
 from trainers.recipes.inner_options import STEP_OPTIONS
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.recipe import Recipe
-from trainers.runs.run import check_recipe
 
 INTEGERS = ("num_steps",)
 # Options that change nothing of the undefended model, from which every trial starts.
