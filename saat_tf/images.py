@@ -29,7 +29,7 @@ def image_shape(size: ImageSize) -> tuple[int, int, int]:
     if (
         not isinstance(sides, Sequence)
         or len(sides) != 2
-        or not all(isinstance(side, Integral) and side > 0 for side in sides)
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
     ):
         raise ValueError(f"`image_size` must be a number of pixels or (height, width). Received: {size!r}.")
     return int(sides[0]), int(sides[1]), 3

@@ -30,9 +30,10 @@ class ThreatModel:
     epsilon: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, numbers.Real):
+        given: object = self.epsilon
+        if not isinstance(given, numbers.Real):
             raise ValueError(
-                f"epsilon must be a number in [0, 1], such as 8 / 255. Received: {self.epsilon!r}. Of a `ThreatModel`, "
+                f"epsilon must be a number in [0, 1], such as 8 / 255. Received: {given!r}. Of a `ThreatModel`, "
                 "pass its `epsilon`."
             )
         if not 0 <= self.epsilon <= 1:

@@ -1,6 +1,7 @@
 """Encoder as an attack sees it, and the one check of it."""
 
 import inspect
+from collections.abc import Callable
 from typing import Protocol
 
 import keras
@@ -59,7 +60,7 @@ def check_code_length(codes: tf.Tensor, wanted_codes: tf.Tensor) -> None:
         )
 
 
-def _parameters(called: object) -> tuple[str, ...]:
+def _parameters(called: Callable) -> tuple[str, ...]:
     try:
         return tuple(inspect.signature(called).parameters)
     except (TypeError, ValueError):  # some builtins have no signature

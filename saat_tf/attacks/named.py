@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from saat_tf.attacks.attack import Attack, checked_batch
+from saat_tf.attacks.diverse_input import DiverseInput
 from saat_tf.attacks.encoder import Encoder
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
@@ -20,7 +21,7 @@ from saat_tf.attacks.mainstay import (
 from saat_tf.attacks.pros_gan import ProSGAN
 from saat_tf.attacks.pta import NUM_STEPS as PTA_STEPS
 from saat_tf.attacks.pta import pta_attack
-from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
+from saat_tf.attacks.rules import AdamStep, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import square_attack
 from saat_tf.layers import DMFL, CodeBank
@@ -62,7 +63,7 @@ class NamedAttack:
     num_steps: int = NUM_STEPS
 
 
-def _mainstay(about: str, **parts: object) -> NamedAttack:
+def _mainstay(about: str, **parts: Any) -> NamedAttack:
     return NamedAttack(
         about, lambda epsilon, known, steps: mainstay_attack(epsilon, known.train, num_steps=steps, **parts)
     )
@@ -205,7 +206,7 @@ def build_attack(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: 
         raise ValueError(f"The attack must be one of {', '.join(ATTACKS)}. Received: {name!r}.")
     named = ATTACKS[name]
     attack = named.build(epsilon, knowledge, named.num_steps if num_steps is None else num_steps)
-    return dataclasses.replace(attack, name=name)
+    return dataclasses.replace(attack, name=name)  # type: ignore[type-var]  # each is a dataclass
 
 
 def suite(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: int = NUM_STEPS) -> list[Attack]:

@@ -72,7 +72,9 @@ def precision_of(backbone: keras.Model) -> Precision:
         'mixed_bfloat16'
     """
     types = {layer.compute_dtype for layer in backbone._flatten_layers()}
-    return next((f"mixed_{dtype}" for dtype in ("float16", "bfloat16") if dtype in types), "float32")
+    if "float16" in types:
+        return "mixed_float16"
+    return "mixed_bfloat16" if "bfloat16" in types else "float32"
 
 
 def in_float32(backbone: keras.Model) -> keras.Model:

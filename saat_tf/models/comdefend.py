@@ -1,6 +1,7 @@
 """ComDefend: a network in front that compresses an image and draws it anew."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -57,7 +58,7 @@ class Purifier(StepModel):
     random and an attack sees another model at each step.
     """
 
-    def __init__(self, noise_std: float = NOISE_STD, seed: int = 0, **kwargs) -> None:
+    def __init__(self, noise_std: float = NOISE_STD, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 < noise_std < math.inf:
             raise ValueError(f"`noise_std` must be above 0 and finite. Received: {noise_std}. It is 20 in the paper.")
@@ -125,7 +126,7 @@ class PurifiedModel(HashingModel):
         code_length: int,
         image_size: ImageSize | None = None,
         noise_std: float = NOISE_STD,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(backbone, code_length, image_size, **options)
         self.purifier = Purifier(noise_std, name="purifier")

@@ -1,5 +1,7 @@
 """The encoder: images in, codes out."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -41,7 +43,7 @@ class HashingModel(ImageModel):
     """
 
     def __init__(
-        self, backbone: str | keras.Model, code_length: int, image_size: ImageSize | None = None, **options
+        self, backbone: str | keras.Model, code_length: int, image_size: ImageSize | None = None, **options: Any
     ) -> None:
         super().__init__(backbone, image_size, **options)
         self.code_length = code_length

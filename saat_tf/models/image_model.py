@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -44,38 +45,37 @@ class ImageModel(keras.Model):
         std: Sequence[float] | None = None,
         channel_order: str | None = None,
         precision: Precision | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.backbone_name = backbone if isinstance(backbone, str) else None
+        normalization: tuple[Sequence[float], Sequence[float], str] = (0.0,) * 3, (1.0,) * 3, "rgb"
         if isinstance(backbone, str):
-            own = backbone_spec(backbone)
-            defaults = own.mean, own.std, own.channel_order
+            spec = backbone_spec(backbone)
+            normalization = spec.mean, spec.std, spec.channel_order
             if image_size is None:
                 raise ValueError(f"{backbone} is built for one size of images. Received: no `image_size`. Give it.")
             self.image_size, self.precision = image_size_of(image_shape(image_size)), precision or "float32"
+            with layers_of(self.precision):
+                self.backbone: keras.Model = spec.build(self.image_size)
         elif isinstance(backbone, keras.Model):
-            defaults = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "rgb"
             self.image_size, self.precision = input_size(backbone, image_size), precision_of(backbone)
             if precision not in (None, self.precision):
                 raise ValueError(
                     f"A model keeps the precision that it was built in, {self.precision}. Received: {precision!r}. "
                     "Build it under `keras.config.set_dtype_policy`."
                 )
+            self.backbone = backbone
         else:
             raise ValueError(f"`backbone` must be a name or a Keras model. Received: a {type(backbone).__name__}.")
-        self.backbone_name = backbone if isinstance(backbone, str) else None
-        given = mean, std, channel_order
         self.pixel_normalization = PixelNormalization(
-            *(default if value is None else value for value, default in zip(given, defaults, strict=True)),
+            normalization[0] if mean is None else mean,
+            normalization[1] if std is None else std,
+            normalization[2] if channel_order is None else channel_order,
             name="pixel_normalization",
             dtype="float32",
         )
-        if self.backbone_name is None:
-            self.backbone = backbone
-        else:
-            with layers_of(self.precision):
-                self.backbone = own.build(self.image_size)
         self.num_features = feature_shape(self.backbone, self.image_size)[-1]
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
