@@ -17,10 +17,10 @@ def pooled():
 def test_the_backbone_sees_means_of_squares_of_pixels(pooled):
     assert pooled.backbone.input_shape == (None, 16, 16, 3)
     means = IMAGES.reshape(2, 16, 2, 16, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(pooled.pooled(IMAGES), means, atol=1e-6)
-    np.testing.assert_allclose(pooled.logits(tf.constant(IMAGES)), pooled.pooled_logits(means), atol=1e-5)
+    np.testing.assert_allclose(pooled.reduced(IMAGES), means, atol=1e-6)
+    np.testing.assert_allclose(pooled.logits(tf.constant(IMAGES)), pooled.reduced_logits(means), atol=1e-5)
     np.testing.assert_allclose(
-        pooled.for_inference().logits(tf.constant(IMAGES)), pooled.pooled_logits(means), atol=1e-5
+        pooled.for_inference().logits(tf.constant(IMAGES)), pooled.reduced_logits(means), atol=1e-5
     )
 
 
@@ -40,7 +40,7 @@ def test_a_copy_and_a_purified_model_have_the_same_front_end(pooled):
     assert [layer.name for layer in purified.stages()] == ["purifier", *names]
     plain = HashingModel("small_cnn", 8, 16)
     assert [layer.name for layer in plain.stages()] == names[1:]
-    assert plain.pooled(IMAGES) is IMAGES
+    assert plain.reduced(IMAGES) is IMAGES
 
 
 @pytest.mark.parametrize(
