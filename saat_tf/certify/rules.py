@@ -102,7 +102,7 @@ def _positive(name: str, apply: Callable[[tf.Tensor], tf.Tensor], terms: int, no
 
 def _activation(layer: keras.Layer, function: Callable | None) -> list[Step]:
     relu = Monotone(layer.name, tf.nn.relu, is_relu=True)
-    known = {
+    known: dict[Callable, list[Step]] = {
         keras.activations.linear: [],
         keras.activations.relu: [relu],
         keras.activations.relu6: [Monotone(layer.name, tf.nn.relu6)],
@@ -214,7 +214,7 @@ def _adaptive_average(layer: AdaptiveAveragePooling) -> list[Step]:
     return [_positive(layer.name, lambda x: type(layer).call(layer, x), places + layer.side, float(layer.side))]
 
 
-def _moved(apply: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[keras.Layer], list[Step]]:
+def _moved(apply: Callable[[keras.Layer, tf.Tensor], tf.Tensor]) -> Callable[[keras.Layer], list[Step]]:
     """Return the rule of layers that move entries, or pad them by zeros."""
     return lambda layer: [
         Affine(layer.name, lambda x, absolute: apply(layer, x), _without_bias, 1, lambda: 1.0, is_exact=True)

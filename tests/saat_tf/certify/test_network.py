@@ -44,7 +44,7 @@ def true_minima(seed, image, epsilon):
 
 def check_linear_bounds(rules=rules, crown=crown):
     """CROWN is never above the true minimum, and close to it where hardly any ReLU is undecided."""
-    for seed, image, epsilon in itertools.product(range(3), range(2), (0.01, 0.1)):
+    for seed, image, epsilon in itertools.product(range(3), range(2), (0.01, 0.1, 0.3)):
         chain = rules.network_steps(relu_network(seed))
         boxes = intervals.propagate(chain, intervals.pixel_box(IMAGES[image][None], epsilon))
         signs, true = true_minima(seed, image, epsilon)
@@ -163,7 +163,6 @@ def test_a_bug_in_a_rule_of_intervals_is_found(name, module, old, new):
         ("negative * (-chord * low)[:, None]", "0.5 * negative * (-chord * low)[:, None]"),
         ("positive * lower_slope[:, None] + negative * chord[:, None]", "positive + negative * chord[:, None]"),
         ("positive * lower_slope[:, None] + negative * chord[:, None]", "(positive + negative) * lower_slope[:, None]"),
-        ("tf.cast(high > -low, tf.float64)", "chord"),
         ("tf.maximum(slopes, 0) * boxes[0].low", "tf.maximum(slopes, 0) * boxes[0].high"),
         ("tf.minimum(slopes, 0) * boxes[0].high", "tf.minimum(slopes, 0) * boxes[0].low"),
     ],
