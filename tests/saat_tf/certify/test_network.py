@@ -162,7 +162,7 @@ def test_a_bug_in_a_rule_of_intervals_is_found(name, module, old, new):
         ("least += _sums(slopes * offset) -", "least -="),
         ("negative * (-chord * low)[:, None]", "0.5 * negative * (-chord * low)[:, None]"),
         ("positive * lower_slope[:, None] + negative * chord[:, None]", "positive + negative * chord[:, None]"),
-        ("positive * lower_slope[:, None] + negative * chord[:, None]", "(positive + negative) * lower_slope[:, None]"),
+        ("positive * lower_slope[:, None] + negative * chord[:, None]", "positive * lower_slope[:, None]"),
         ("tf.maximum(slopes, 0) * boxes[0].low", "tf.maximum(slopes, 0) * boxes[0].high"),
         ("tf.minimum(slopes, 0) * boxes[0].high", "tf.minimum(slopes, 0) * boxes[0].low"),
     ],
