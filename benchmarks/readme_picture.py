@@ -7,7 +7,6 @@ RUN is a run on photographs. It shows robustness only where the run has some: se
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,7 @@ import tyro
 from matplotlib.axes import Axes
 
 from benchmarks.timing import ROOT
-from export.encoder.run_encoder import load_encoder
+from export.encoder.run_encoder import Model, load_encoder
 from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, subset
 from saat_tf.evaluation import attack_split, encode_data, knowledge
@@ -24,11 +23,11 @@ from saat_tf.evaluation.pictures import RELEVANT, UNRELATED
 from saat_tf.files import write_whole
 from saat_tf.hamming import hamming_distances, rank
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.run_folder.finished_run import load_run_data, read_card
 
 SHOWN_RESULTS = 4
-MODELS = {"hashing": "undefended", "robust": "robust"}
+MODELS: dict[Model, str] = {"hashing": "undefended", "robust": "robust"}
 EPSILON_255, NUM_STEPS = 8, 100
 
 
@@ -59,7 +58,7 @@ def main(options: PictureOptions) -> None:
 def _searches(encoder: HashingModel, data: RetrievalData) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return of each query the adversarial image and the nearest database items, before and after the attack."""
     encoded = encode_data(encoder, data)
-    attack = mainstay_attack(ThreatModel.from_255(EPSILON_255), knowledge(encoded, data).train, num_steps=NUM_STEPS)
+    attack = mainstay_attack(from_255(EPSILON_255), knowledge(encoded, data).train, num_steps=NUM_STEPS)
     attacked = attack_split(encoder, data.test, attack, data.test.labels, keep_images=len(data.test))
     nearest = (
         rank(hamming_distances(codes, encoded.database), SHOWN_RESULTS) for codes in (encoded.test, attacked.codes)
@@ -103,4 +102,4 @@ def _show_framed(axes: Axes, image: np.ndarray, relevant: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(PictureOptions)))
+    main(tyro.cli(PictureOptions))

@@ -122,7 +122,7 @@ class Engine:
         ball = ThreatModel.from_255(how.epsilon_255)
         if how.epsilon_255 == 0:
             return subject.image
-        attack = build_attack(how.attack, ball, self.known, num_steps=how.num_steps)
+        attack = build_attack(how.attack, ball.epsilon, self.known, num_steps=how.num_steps)
         labels = subject.labels if target is None else target
         if labels is None:
             labels = np.zeros(self.data.database.labels.shape[1], np.float32)
@@ -146,7 +146,7 @@ def target_of(subject: Subject, how: Attacked, data: RetrievalData) -> np.ndarra
             "This attack must know what the picture shows. Say so under 'What does it show?', or choose HAG, "
             "which needs no labels."
         )
-    if not is_targeted(how.attack):
+    if subject.labels is None or not is_targeted(how.attack):
         return None
     return draw_target_labels(subject.labels[None], data.database.labels, seed=SEED)[0]
 

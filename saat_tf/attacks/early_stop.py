@@ -1,15 +1,17 @@
 """An attack in stretches of steps, between which images that have nothing to gain leave the batch."""
 
+from typing import TypeGuard
+
 import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks.any_batch import AnyBatch
-from saat_tf.attacks.attack import Attack, Encoder, GradientAttack
+from saat_tf.attacks.attack import Attack, GradientAttack, checked_batch
+from saat_tf.attacks.encoder import Encoder
 from saat_tf.attacks.halving import HalvingStep
 from saat_tf.attacks.objectives import ADAPTIVE_MARGIN, alignment
 from saat_tf.attacks.rules import SignStep
-from saat_tf.images import checked_images
-from saat_tf.labels import checked_labels
+from saat_tf.random_numbers import seed_of
 
 # Steps between two looks; a look costs one forward pass, a step about three.
 STRETCH = 10
@@ -17,7 +19,7 @@ STRETCH = 10
 LEAST_GAIN = 0.02
 
 
-def can_stop_early(attack: Attack) -> bool:
+def can_stop_early(attack: Attack) -> TypeGuard[GradientAttack]:
     """Tell whether `EarlyStop` knows when an attack is done: it wants one code, by sign steps that draw no lots."""
     return (
         isinstance(attack, GradientAttack)
@@ -65,15 +67,15 @@ class EarlyStop:
             )
         self.attack = attack
         self.encoder = encoder
-        self._begin, self._advance, self._end = map(AnyBatch, (self._first, self._stretch, self._last))
+        self._begin, self._advance, self._end = AnyBatch(self._first), AnyBatch(self._stretch), AnyBatch(self._last)
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
-        """Return adversarial images (B, S, S, 3) and the steps that each took, int64 (B,)."""
-        images = checked_images(images)
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tuple[tf.Tensor, np.ndarray]:
+        """Return adversarial images (B, H, W, 3) and the steps that each took, int64 (B,)."""
+        images, labels = checked_batch(self.encoder, images, labels)
         if not len(images):
             return images, np.zeros(0, np.int64)
         pgd = self.attack.pgd
-        labels = checked_labels(labels)
+        seed = seed_of(seed)
         alphas = pgd.schedule(pgd.num_steps)
         fixed, moving, gains = self._begin((images, labels), seed)
         gains, taken = gains.numpy(), np.zeros(len(images), np.int64)

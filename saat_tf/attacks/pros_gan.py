@@ -1,5 +1,7 @@
 """ProS-GAN: a targeted attack that is trained once and then costs one forward pass an image."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,6 +10,7 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.images import shaped_images
 from saat_tf.jit import StepModel
 from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
 from saat_tf.random_numbers import choices
@@ -82,7 +85,7 @@ class ProSGAN(StepModel):
         width: int = 64,
         reconstruction_weight: float = 50.0,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         check_sizes(encoder.image_size, width)
@@ -115,7 +118,7 @@ class ProSGAN(StepModel):
 
     @classmethod
     def from_labels(
-        cls, encoder: keras.Model, prototype_net: PrototypeNet, train_labels: np.ndarray, **options
+        cls, encoder: keras.Model, prototype_net: PrototypeNet, train_labels: np.ndarray, **options: Any
     ) -> "ProSGAN":
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
@@ -162,26 +165,20 @@ class ProSGAN(StepModel):
                 not 0/1.
         """
         del encoder, seed
-        images, target_labels = tf.convert_to_tensor(images), tf.convert_to_tensor(target_labels)
-        side = self.encoder.image_size
-        if images.shape[1:] != (side, side, 3) or not images.dtype.is_floating:
-            raise ValueError(
-                f"`images` must be floats in [0, 1] of shape (batch, {side}, {side}, 3). Received: "
-                f"{images.dtype.name} of shape {tuple(images.shape)}. Divide uint8 pixels by 255."
-            )
+        images, target_labels = shaped_images(images, self.encoder.image_size), tf.convert_to_tensor(target_labels)
         expected = tf.TensorShape([images.shape[0], self.prototype_net.num_classes])
         if not expected.is_compatible_with(target_labels.shape):
             raise ValueError(
                 f"`target_labels` must be one row of {expected[1]} classes for each image. Received: shape "
                 f"{target_labels.shape} for {expected[0]} images."
             )
-        return self._attack(tf.cast(images, tf.float32), checked_labels(target_labels, "target_labels"))
+        return self._attack(images, checked_labels(target_labels, "target_labels"))
 
     @tf.function(reduce_retracing=True)
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does, on batches of (images, labels, index).
 
         Raises:

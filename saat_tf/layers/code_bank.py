@@ -1,5 +1,7 @@
 """The codes and labels of the training set, as training remembers them."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -57,7 +59,7 @@ class CodeBank(keras.layers.Layer):
         max_labels: int,
         num_subsets: int = 0,
         dtype: str = "float32",
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dtype=dtype, **kwargs)
         if num_items > MAX_ITEMS:
@@ -94,7 +96,7 @@ class CodeBank(keras.layers.Layer):
         )
 
     @classmethod
-    def from_labels(cls, labels: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
+    def from_labels(cls, labels: np.ndarray, code_length: int, **kwargs: Any) -> "CodeBank":
         """Make a bank for training items with the given 0/1 `labels` (N, C).
 
         Raises:
@@ -107,7 +109,9 @@ class CodeBank(keras.layers.Layer):
         return cls.from_label_sets(label_sets, set_index.reshape(-1), code_length, **kwargs)
 
     @classmethod
-    def from_label_sets(cls, label_sets: np.ndarray, set_index: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
+    def from_label_sets(
+        cls, label_sets: np.ndarray, set_index: np.ndarray, code_length: int, **kwargs: Any
+    ) -> "CodeBank":
         """Make a bank from M distinct 0/1 `label_sets` (M, C) and the set of each item, `set_index` (N,).
 
         It serves where the N label rows themselves are too many to hold.
@@ -149,7 +153,13 @@ class CodeBank(keras.layers.Layer):
 
         Under several replicas, all replicas' rows are set in each: a replica that wrote only its own rows would lose
         those of the others without a word. Memory goes with B * C * L: set a large bank a few thousand rows at a time.
+
+        Raises:
+            ValueError: codes of another length, or of another number of rows than `index`; an index outside of the bank
+                (in a graph, TensorFlow refuses that when it runs, and on a GPU leaves the row out).
         """
+        index, relaxed_codes = tf.convert_to_tensor(index), tf.convert_to_tensor(relaxed_codes)
+        self._check_rows(index, relaxed_codes)
         index = tf.cast(index, tf.int64)
         relaxed_codes = tf.cast(tf.stop_gradient(relaxed_codes), tf.float32)
         index, relaxed_codes = gather(index), gather(relaxed_codes)
@@ -185,15 +195,44 @@ class CodeBank(keras.layers.Layer):
         products = tf.matmul(new, new, transpose_a=True) - tf.matmul(old, old, transpose_a=True)
         self.relaxed_products.value.assign_add(products)
 
+    def _check_rows(self, index: tf.Tensor, relaxed_codes: tf.Tensor) -> None:
+        expected = index.shape.concatenate([self.code_length])
+        if index.shape.rank not in (1, None) or not expected.is_compatible_with(relaxed_codes.shape):
+            raise ValueError(
+                f"The bank takes an index (batch,) and codes (batch, {self.code_length}). Received: shapes "
+                f"{tuple(index.shape)} and {tuple(relaxed_codes.shape)}. Encoder and bank must have one code length."
+            )
+        if tf.executing_eagerly() and not tf.reduce_all((index >= 0) & (index < self.num_items)):
+            raise ValueError(
+                f"The bank has the items 0 to {self.num_items - 1}. Received: an index from "
+                f"{int(tf.reduce_min(index))} to {int(tf.reduce_max(index))}. Count the training items "
+                "from 0, in the order that the bank was made from."
+            )
+
+    def check_classes(self, labels: tf.Tensor) -> None:
+        """Raise `ValueError` unless `labels` (B, C) have as many classes as those of the bank."""
+        if labels.shape[-1] not in (self.num_classes, None):
+            raise ValueError(
+                f"Labels must be of shape (images, {self.num_classes}), the classes of the bank. Received: shape "
+                f"{tuple(labels.shape)}. Give one column for each class that the bank was made for."
+            )
+
     def sums(self) -> CodeSums:
         """Return the sums of the hash codes, as `saat_tf.mainstay.mainstay_codes_from_sums` takes them.
 
         They are the bank's variables, not copies: what is not needed is not read.
         """
-        tables = (self.label_sets, self.set_sums, self.set_counts, self.label_sums, self.label_counts)
-        of_subsets = (self.subset_keys, self.subset_sums, self.subset_counts) if self.num_subsets else ()
-        subsets = SubsetSums(*(table.value for table in of_subsets)) if of_subsets else None
-        return CodeSums(*(table.value for table in tables), subsets=subsets)
+        subsets = None
+        if self.num_subsets:
+            subsets = SubsetSums(self.subset_keys.value, self.subset_sums.value, self.subset_counts.value)
+        return CodeSums(
+            label_sets=self.label_sets.value,
+            set_sums=self.set_sums.value,
+            set_counts=self.set_counts.value,
+            label_sums=self.label_sums.value,
+            label_counts=self.label_counts.value,
+            subsets=subsets,
+        )
 
     def code_sums(self) -> tf.Tensor:
         """Return the sum of the hash codes of each label set: float32 (M, K), integers."""
@@ -214,6 +253,7 @@ class CodeBank(keras.layers.Layer):
 
     def _sharing(self, labels: tf.Tensor) -> tf.Tensor:
         """Tell which label sets share a label with which row: (B, C) -> float32 (B, M) of 0/1."""
+        self.check_classes(labels)
         return tf.cast(tf.matmul(labels, self.label_sets, transpose_b=True) > 0, tf.float32)
 
     def get_config(self) -> dict:

@@ -1,5 +1,7 @@
 """Discriminative mainstay feature learning."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -27,13 +29,14 @@ class DMFL(keras.layers.Layer):
         [-1.0, -1.0, -1.0]
     """
 
-    def __init__(self, code_bank: CodeBank, **kwargs) -> None:
+    def __init__(self, code_bank: CodeBank, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.code_bank = code_bank
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def call(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the mainstay code of each row of 0/1 `labels` (B, C)."""
+        self.code_bank.check_classes(labels)
         return mainstay_codes_from_sums(labels, self.code_bank.sums())
 
     def get_config(self) -> dict:

@@ -1,8 +1,10 @@
 """What the training models of codes share: a bank of codes and a hashing loss."""
 
 import itertools
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from saat_tf.labels import check_labels, checked_batches, label_errors
@@ -27,7 +29,7 @@ class CodeTraining(TrainingModel):
 
     PARTS = ("encoder", "code_bank", "hashing_loss")
 
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         if encoder.code_length != code_bank.code_length:
             raise ValueError(
@@ -37,7 +39,7 @@ class CodeTraining(TrainingModel):
         self.code_bank = code_bank
         self.hashing_loss = hashing_loss
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does, on batches of (images, labels, index).
 
         Raises:

@@ -1,5 +1,7 @@
 """Plain hashing training: the model that SAAT starts from, and compares with."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -28,9 +30,9 @@ class HashingTraining(CodeTraining):
         >>> training.compile(optimizer="sgd")
     """
 
-    LOSSES = ("hashing_loss",)
+    LOSSES: tuple[str, ...] = ("hashing_loss",)
 
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs) -> None:
+    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs: Any) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **kwargs)
 
     def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:

@@ -1,5 +1,7 @@
 """Base of the training models: the encoder, an optimizer's step, their metrics and how they are saved."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -19,13 +21,13 @@ class TrainingModel(StepModel):
     # What `get_config` holds as serialized objects.
     PARTS: tuple[str, ...] = ("encoder",)
 
-    def __init__(self, encoder: ImageModel, **kwargs) -> None:
+    def __init__(self, encoder: ImageModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in self.LOSSES}
         self.built = True
 
-    def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
+    def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options: Any) -> None:
         """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
 
         Keras does that by the policy of the model, which here is that of the encoder's backbone alone. The options are
@@ -78,8 +80,8 @@ class TrainingModel(StepModel):
         metrics = self.metric_variables()
         others = [*self.variables, *(v for optimizer in self.optimizers for v in optimizer.variables)]
         seen = {id(variable) for variable in metrics}
-        state = [v for v in others if not (id(v) in seen or seen.add(id(v)))]
-        return [*state, *metrics]
+        state = {id(v): v for v in others if id(v) not in seen}
+        return [*state.values(), *metrics]
 
     def metric_variables(self) -> list[keras.Variable]:
         """Return the variables of `metrics`."""

@@ -6,12 +6,14 @@ import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import filelock
 import keras
+import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import build_attack
 from saat_tf.checkpoints import newest_checkpoint
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
@@ -22,7 +24,7 @@ from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object, wrong_fields
 from saat_tf.text_lists import DataError
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import say, track
@@ -96,7 +98,7 @@ class TrialRunner:
             encoder, hashing_loss = self._build(recipe)
             data, held_out = hold_out(self.data, recipe.held_out_queries)
             run_folder = RunFolder(folder, identity(self.data))
-            if run_folder.position.phase == "hashing":
+            if run_folder.position is not None and run_folder.position.phase == "hashing":
                 pretrain(recipe, data, encoder, hashing_loss, run_folder)  # has ended: this brings its variables back
             train_adversarially(recipe, data, encoder, hashing_loss, run_folder, held_out=held_out, until=epochs)
             trained = {"values": dict(values), "epochs": epochs or recipe.epochs, "of_epochs": recipe.epochs}
@@ -121,12 +123,11 @@ class TrialRunner:
         about: Mapping,
     ) -> dict:
         write_whole(run_folder.run_dir / model_file, encoder.save)
-        ball = ThreatModel.from_255(self.epsilon_255)
         with run_folder.timed("evaluate"):
             report = evaluate(
                 encoder,
                 self.validation,
-                lambda known: ATTACKS[ATTACK](ball, known, self.attack_steps),
+                lambda known: build_attack(ATTACK, from_255(self.epsilon_255), known, num_steps=self.attack_steps),
                 top_k=recipe.top_k,
                 batch_size=EVALUATION_BATCH,
                 seed=recipe.seed,
@@ -152,7 +153,7 @@ class TrialRunner:
         return card
 
     def _rows(self, report: RetrievalReport, recipe: Recipe, defense: str) -> list[dict]:
-        def row(codes: object, **setting: object) -> dict:
+        def row(codes: np.ndarray, **setting: Any) -> dict:
             labels, known = self.validation.test.labels, self.validation.database.labels
             values = average_precisions(codes, report.database_codes, labels, known, top_k=recipe.top_k)
             return result_row(Score(codes, values), defense=defense, top_k=recipe.top_k, **setting)
