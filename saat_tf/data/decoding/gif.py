@@ -55,7 +55,7 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
     data = tf.cast(tf.io.decode_raw(tf.strings.join([contents, b"\0"]), tf.uint8), tf.int32)
 
     def byte(place: tf.Tensor) -> tf.Tensor:
-        """Read a byte, 0 past the end: that ends blocks and extensions, and the end that is found is past the file's."""
+        """Read a byte, 0 past the end: that ends blocks, so a picture that is cut short ends past the file."""
         return tf.gather(data, tf.minimum(place, length))
 
     def pair(place: tf.Tensor) -> tf.Tensor:

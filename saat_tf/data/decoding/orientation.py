@@ -79,7 +79,7 @@ def _if_in(head: tf.Tensor, mark: bytes, read: Callable[[], tf.Tensor]) -> tf.Te
 
 
 def _jpeg_block(contents: tf.Tensor) -> tf.Tensor:
-    """Find the EXIF data: walk over the segments before the first scan: 0xFF, a marker, and a length that counts itself."""
+    """Find the EXIF data among the segments before the first scan: 0xFF, a marker, and a length that counts itself."""
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, JPEG_HEAD), tf.uint8), tf.int32)
     size = tf.size(data)
 
