@@ -12,8 +12,7 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from benchmarks.fuzz import WHOLE, send
-from benchmarks.mutated_images import mutated_images
-from benchmarks.mutated_images import bomb
+from benchmarks.mutated_images import bomb, mutated_images
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 
