@@ -28,7 +28,7 @@ from trainers.runs.training import EVALUATION_BATCH
 
 SHOWN_QUERIES = 6
 WORST = "worst"
-ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
+ModelName = Literal["none", "saat", "cgat", "atrdh", "ibp", "comdefend"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,14 @@ from saat_tf.evaluation.scores import Score
 from saat_tf.metrics import TIE_RULE
 
 # Titles of the models that a card has rows of, by the name there.
-DEFENSES = {"none": "undefended", "saat": "SAAT", "cgat": "CgAT", "atrdh": "ATRDH", "comdefend": "ComDefend"}
+DEFENSES = {
+    "none": "undefended",
+    "saat": "SAAT",
+    "cgat": "CgAT",
+    "atrdh": "ATRDH",
+    "ibp": "bounds (IBP)",
+    "comdefend": "ComDefend",
+}
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 
