@@ -11,7 +11,7 @@ from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, genera
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
 from saat_tf.jit import StepModel
-from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
+from saat_tf.labels import LabelledFit, check_labels, checked_labels
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -21,7 +21,7 @@ LOSSES = ("loss", "hashing_loss", "reconstruction_loss", "realism_loss", "discri
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class ProSGAN(StepModel):
+class ProSGAN(LabelledFit, StepModel):
     """Train a generator whose images get the prototype code of any target label set, and attack with it.
 
     With t a target label set, f and p its semantic representation and prototype code, G the generator, D the
@@ -182,17 +182,6 @@ class ProSGAN(StepModel):
     @tf.function(reduce_retracing=True)
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
-
-    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
-
-        Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
-        """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
