@@ -78,7 +78,7 @@ def label_errors() -> Iterator[None]:
         raise ValueError(f"`labels` {EXPECTED}. Received: others. {REMEDY}") from error
 
 
-class LabelledFit:
+class LabeledFit:
     """Mixin of what trains on batches of (images, labels, index), in front of the Keras model whose `fit` it checks."""
 
     def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:

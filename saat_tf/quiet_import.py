@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 
-# A process of its own passes the other lines on, so that they come out even where the import ends the process.
+# A process of its own passes the other lines on, so that they are shown even where the import aborts the process.
 FILTER = """
 import re, sys
 hidden = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I[0-9]{4} [0-9:.]+ ")

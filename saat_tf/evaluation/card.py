@@ -57,7 +57,7 @@ def result_row(
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
-        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
+        setting: other settings that identify the result: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
     """
     return {
         "defense": defense,
@@ -115,7 +115,7 @@ def commit(folder: Path) -> str | None:
     """Return the git commit of the code in a folder.
 
     Args:
-        folder: a package, which `__init__.py` tells from a folder that merely lies in somebody's repository.
+        folder: a package: its `__init__.py` must be tracked, so that a copy inside another repository does not count.
 
     Returns:
         The 40 digits, with "-dirty" behind them where tracked files differ from that commit; None where it cannot be

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from saat_tf.labels import LabelledFit
+from saat_tf.labels import LabeledFit
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
@@ -13,7 +13,7 @@ from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import distribute, whole_batch
 
 
-class CodeTraining(LabelledFit, TrainingModel):
+class CodeTraining(LabeledFit, TrainingModel):
     """Base of `HashingTraining` and `AdversarialTraining`.
 
     Args:

@@ -97,7 +97,7 @@ def test_faults_are_told_in_one_line(index, encoded, photos, model, tmp_path, ca
         (dataclasses.replace(query, index=nothing), "Build an index first"),
         (dataclasses.replace(query, index=foreign), "The queries are of another model"),
         (dataclasses.replace(query, images=()), "at least one image"),
-        (dataclasses.replace(query, model=nothing), "no SavedModel"),
+        (dataclasses.replace(query, model=nothing), "not a SavedModel"),
         (dataclasses.replace(query, index=None, uri=str(nothing / "x.db")), "no such file"),
         (Add(index=foreign, encoded=encoded), "The codes to add are of another model"),
         (Build(index=index, encoded=encoded), "no index is overwritten"),
