@@ -25,7 +25,7 @@ def convert(encoder: HashingModel, variant: Variant, images: np.ndarray) -> byte
 
     Args:
         encoder: the encoder. LiteRT has no convolutions of 16 bits, so its weights are converted in float32.
-        variant: "float32"; "float16" stores weights so; "dynamic" stores them as int8 and computes ranges of activations
+        variant: "float32"; "float16" stores weights so; "dynamic" as int8, with ranges of activations computed
             at run time; "int8" computes in int8 throughout, from float images to packed codes.
         images: float32 (N, S, S, 3) in [0, 1], representative of the inputs: "int8" calibrates its ranges on
             them.
