@@ -11,6 +11,7 @@ from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.evaluation.attack_runner import RunAttack, attack_runner
+from saat_tf.images import image_shape
 from saat_tf.labels import check_labels
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
@@ -213,7 +214,7 @@ def attack_split(
         check_target_labels(split.labels, labels)
 
     run_attack = run_attack or attack_runner(attack, encoder)
-    codes, seen, taken, kept = [], [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
+    codes, seen, taken, kept = [], [], [], [np.empty((0, *image_shape(encoder.image_size)), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
         returned, used = run_attack(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))

@@ -1,10 +1,10 @@
 """Evaluation of a run's models: clean queries, and queries under the mainstay attack."""
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, evaluate
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.console.output import track
 from trainers.recipes.recipe import Recipe
 from trainers.runs.fitting import EVALUATION_BATCH
@@ -24,11 +24,10 @@ def evaluate_model(
         keep_images: how many adversarial images the report has.
         jit_compile: whether XLA compiles the attack.
     """
-    ball = ThreatModel.from_255(recipe.epsilon_255)
     return evaluate(
         encoder,
         data,
-        lambda known: ATTACKS[ATTACK](ball, known, recipe.attack_steps),
+        lambda known: mainstay_attack(from_255(recipe.epsilon_255), known.train, num_steps=recipe.attack_steps),
         top_k=recipe.top_k,
         batch_size=EVALUATION_BATCH,
         seed=recipe.seed,
