@@ -25,7 +25,7 @@ def input_size(backbone: keras.Model, image_size: ImageSize | None) -> ImageSize
         known = (None, None, None, 3)
     if not isinstance(known, tuple) or len(known) != 4 or known[3] != 3:
         raise ValueError(
-            f"A backbone must take one batch of images (batch, height, width, 3). Received: {backbone.name}, which "
+            f"A network must take one batch of images (batch, height, width, 3). Received: {backbone.name}, which "
             f"takes {known}."
         )
     if image_size is None and None in known[1:]:

@@ -15,7 +15,7 @@ from saat_tf.images import image_shape
 from saat_tf.labels import check_labels
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
-from saat_tf.models import HashingModel
+from saat_tf.models.encoders import CodeEncoder, checked_encoder
 from saat_tf.progress import Track, silent
 
 # Rows of a bank that are set at a time: an update takes memory of rows times labels times the most labels of an item.
@@ -74,7 +74,7 @@ class RetrievalReport:
 
 
 def evaluate(
-    encoder: HashingModel,
+    encoder: CodeEncoder,
     data: RetrievalData,
     build_attack: Callable[[Knowledge], Attack],
     *,
@@ -138,10 +138,9 @@ def evaluate(
     )
 
 
-def encode_data(
-    encoder: HashingModel, data: RetrievalData, batch_size: int = 128, track: Track = silent
-) -> EncodedData:
+def encode_data(encoder: CodeEncoder, data: RetrievalData, batch_size: int = 128, track: Track = silent) -> EncodedData:
     """Encode the three splits of a data set."""
+    checked_encoder(encoder)
     return EncodedData(
         train=encode_split(encoder, data.train, batch_size, track, "Encoding training set"),
         database=encode_split(encoder, data.database, batch_size, track, "Encoding database"),
@@ -182,7 +181,7 @@ def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
 
 
 def attack_split(
-    encoder: HashingModel,
+    encoder: CodeEncoder,
     split: Split,
     attack: Attack,
     labels: np.ndarray,
