@@ -5,7 +5,7 @@ DEMO_READY := .venv/demo-ready
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PYTEST := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
-DEMO := --recipe fast --pretrain-epochs 10
+DEMO := --recipe fast
 BENCHMARKS := saat_step attack_speed cost map mainstay many_classes pipeline encoder demo
 
 .PHONY: demo test test-fast coverage gpu lint bench bench-quick tables refinements clean
