@@ -31,7 +31,15 @@ DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
 
 def build_encoder(recipe: Recipe) -> HashingModel:
     """Build the encoder, with the backbone's weights where the recipe asks for them."""
-    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size, precision=recipe.precision)
+    encoder = HashingModel(
+        recipe.backbone,
+        recipe.bits,
+        recipe.image_size,
+        precision=recipe.precision,
+        orthogonal_head=recipe.orthogonal_head,
+        pooling=recipe.front_pooling,
+        noise=recipe.noise,
+    )
     load_initial_weights(recipe, encoder)
     return encoder
 
