@@ -87,7 +87,7 @@ def train_adversarially(
     until: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learnt in pre-training.
+    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learned in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
     ends the training after that many of the recipe's epochs, from where it can resume as if it had never ended.
