@@ -28,12 +28,7 @@ from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
 SHOWN_QUERIES = 6
-<<<<<<< HEAD
-WORST = "worst"
 ModelName = Literal["none", "saat", "cgat", "atrdh", "ibp", "comdefend"]
-=======
-ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
->>>>>>> main
 
 
 ATTACKS_HELP = "Attacks by name, or an ensemble of them.\n" + "".join(

@@ -19,7 +19,6 @@ from saat_tf.evaluation.scores import AttackScore, Score, worst_case
 from saat_tf.metrics import TIE_RULE
 
 # Titles of the models that a card has rows of, by the name there.
-<<<<<<< HEAD
 DEFENSES = {
     "none": "undefended",
     "saat": "SAAT",
@@ -28,11 +27,8 @@ DEFENSES = {
     "ibp": "bounds (IBP)",
     "comdefend": "ComDefend",
 }
-=======
-DEFENSES = {"none": "undefended", "saat": "SAAT", "cgat": "CgAT", "atrdh": "ATRDH", "comdefend": "ComDefend"}
 # Name of the worst case over several attacks in a row.
 WORST = "worst"
->>>>>>> main
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 
