@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -74,6 +76,21 @@ def label_errors() -> Iterator[None]:
         if EXPECTED not in str(error):
             raise
         raise ValueError(f"`labels` {EXPECTED}. Received: others. {REMEDY}") from error
+
+
+class LabeledFit:
+    """Mixin of what trains on batches of (images, labels, index), in front of the Keras model whose `fit` it checks."""
+
+    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
+        """Fit as Keras does, on batches of (images, labels, index).
+
+        Raises:
+            ValueError: labels of a batch are not 0 and 1, before its step.
+        """
+        if y is not None:
+            check_labels(y)
+        with label_errors():
+            return super().fit(checked_batches(x), y, **options)  # type: ignore[misc]  # that of the Keras model
 
 
 def _is_triple(spec: object) -> bool:

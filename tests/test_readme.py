@@ -19,6 +19,7 @@ from export.tflite import TFLiteExport
 from saat_tf.data import prepare, validate
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
+from trainers.recipes.certify_options import CertifyOptions
 from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.recipes.published import CocoRecipe
@@ -34,6 +35,7 @@ OPTIONS = {
     "trainers.coco": CocoRecipe,
     "trainers.corel5k": Corel5kRecipe,
     "trainers.evaluate": EvaluationOptions,
+    "trainers.certify": CertifyOptions,
     "saat_tf.data.prepare": prepare.Command,
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,

@@ -12,7 +12,7 @@ from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_s
 from saat_tf.attacks.prototype_net import PrototypeNet
 from saat_tf.images import shaped_images
 from saat_tf.jit import StepModel
-from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
+from saat_tf.labels import LabeledFit, check_labels, checked_labels
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -22,7 +22,7 @@ LOSSES = ("loss", "hashing_loss", "reconstruction_loss", "realism_loss", "discri
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class ProSGAN(StepModel):
+class ProSGAN(LabeledFit, StepModel):
     """Train a generator whose images get the prototype code of any target label set, and attack with it.
 
     With t a target label set, f and p its semantic representation and prototype code, G the generator, D the
@@ -35,7 +35,7 @@ class ProSGAN(StepModel):
     Make one with `ProSGAN.from_labels`; the constructor makes the shape that a saved one is loaded into. Fit it on a
     data set of (images, labels, index), as the hashing models; t is drawn anew for every image of every step. Encoder
     and prototype network are read in inference mode and never change. `compile`'s optimizer trains the generator; the
-    discriminator has an Adam of its own, which follows that one's learning rate; in an epoch of fewer than three steps
+    discriminator has an Adam of its own, with the learning rate of that one; in an epoch of fewer than three steps
     its loss may read 0 where there was no step. Train on one replica.
 
     Args:
@@ -123,7 +123,7 @@ class ProSGAN(StepModel):
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
         Raises:
-            ValueError: `train_labels` are not 0/1, have no labelled row, or other classes than the prototype network.
+            ValueError: `train_labels` are not 0/1, have no labeled row, or other classes than the prototype network.
         """
         train_labels = check_labels(train_labels, "train_labels")
         if train_labels.shape[1] != prototype_net.num_classes or not train_labels.any():
@@ -177,17 +177,6 @@ class ProSGAN(StepModel):
     @tf.function(reduce_retracing=True)
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
-
-    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
-
-        Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
-        """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
         """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""

@@ -3,11 +3,9 @@
 import itertools
 from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 
-from saat_tf.labels import check_labels, checked_batches, label_errors
+from saat_tf.labels import LabeledFit
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss
 from saat_tf.models.hashing_model import HashingModel
@@ -15,7 +13,7 @@ from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import distribute, whole_batch
 
 
-class CodeTraining(TrainingModel):
+class CodeTraining(LabeledFit, TrainingModel):
     """Base of `HashingTraining` and `AdversarialTraining`.
 
     Args:
@@ -38,17 +36,6 @@ class CodeTraining(TrainingModel):
             )
         self.code_bank = code_bank
         self.hashing_loss = hashing_loss
-
-    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
-
-        Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
-        """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
 
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Fill the bank."""

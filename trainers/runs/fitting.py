@@ -11,7 +11,7 @@ from saat_tf.data import Split, evaluation_batches, replayed, training_epochs
 from saat_tf.models.image_model import ImageModel
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import distribute, taken_here
-from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, WatchedScore
+from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, ProbeScore
 from trainers.callbacks.checkpointing import Checkpointing
 from trainers.callbacks.robustness_probe import Probe
 from trainers.callbacks.tensorboard import TensorBoardLog
@@ -31,13 +31,13 @@ class Phase:
         name: by which checkpoints and logs know it.
         title: what the progress display calls it.
         seconds_of: the entry of the card to which its seconds count.
-        score: what is watched for collapse.
+        score: what is monitored for collapse.
     """
 
     name: str
     title: str
     seconds_of: str
-    score: WatchedScore = MAP
+    score: ProbeScore = MAP
 
 
 def load_initial_weights(recipe: RunOptions, model: ImageModel) -> None:
@@ -122,7 +122,7 @@ def fit(
             shown = (
                 [progress]
                 if run_folder is None
-                else _watched(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
+                else _monitored(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
             )
             callbacks = keras.callbacks.CallbackList([*first, *shown, checkpointing], model=training)
             training.make_train_function()
@@ -138,7 +138,7 @@ def fit(
             callbacks.on_train_end()
 
 
-def _watched(
+def _monitored(
     recipe: RunOptions, run_folder: RunFolder, phase: Phase, progress: FitProgress, probe: Probe | None, epoch: int
 ) -> list[keras.callbacks.Callback]:
     """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""
