@@ -8,8 +8,9 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.batches import batch_check, batch_errors, checked_arrays, checked_batches
 from saat_tf.jit import StepModel
-from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
+from saat_tf.labels import check_labels, checked_labels
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -182,19 +183,22 @@ class ProSGAN(StepModel):
         return self(images, target_labels)
 
     def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
+        """Fit as Keras does, on images (N, S, S, 3) and labels (N, C), or on batches of them.
 
         Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
+            ValueError: images or labels of a batch are not what they must be, before its step.
         """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
+        check = batch_check(checked_labels, self.encoder.image_size)
+        if isinstance(x, tf.data.Dataset):
+            x = checked_batches(x, check)
+        elif y is not None:
+            x, y = checked_arrays(x, y, check)
+        with batch_errors():
+            return super().fit(x, y, **options)
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, _ = data
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict:
+        """Do one step on images (B, S, S, 3) and labels (B, C); an index is not read."""
+        images, labels = data[:2]
         targets = self.draw_targets(tf.shape(images)[0])
         prototype_codes = self.prototype_net.prototype_codes(targets)
         variables = self.generator.trainable_variables
