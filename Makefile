@@ -24,9 +24,10 @@ gpu: $(READY)  ## install CUDA's libraries, see whether TensorFlow finds a GPU, 
 	$(BIN)/python -c "import tensorflow as tf; gpus = tf.config.list_physical_devices('GPU'); print(gpus); raise SystemExit(0 if gpus else 'TensorFlow sees no GPU: see docs/scale.md')"
 	$(BIN)/python -m benchmarks.gpu
 
-lint: $(READY)  ## style and the direction of imports
+lint: $(READY)  ## style, types, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## run each benchmark at full size, one after the other; writes docs/results/*.json and states them

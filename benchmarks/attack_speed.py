@@ -7,9 +7,11 @@ is trained first, and kept for the next time; the figures of another run go to d
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -32,7 +34,14 @@ from trainers.runs.training import EVALUATION_BATCH
 
 PLAIN, FOLDED, EARLY = "plain loop", "folded", "folded, early stop"
 SCENES_RUN, QUICK_SCENES_RUN = ROOT / "runs/attack-speed", ROOT / "runs/bench-quick/attack-speed"
-QUICK_RECIPE = {"num_train": 64, "num_queries": 8, "pretrain_epochs": 1, "epochs": 1, "bits": 16, "attack_steps": 2}
+QUICK_RECIPE: dict[str, Any] = {
+    "num_train": 64,
+    "num_queries": 8,
+    "pretrain_epochs": 1,
+    "epochs": 1,
+    "bits": 16,
+    "attack_steps": 2,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +76,8 @@ def main(options: AttackSpeedOptions) -> int:
     if run_dir is None:
         run_dir = QUICK_SCENES_RUN if options.quick else SCENES_RUN
         if not (run_dir / "card.json").is_file():
-            recipe = ScenesRecipe(run_dir=run_dir, **(QUICK_RECIPE if options.quick else {}))
-            if failed := train(recipe, "scenes", lambda: load(recipe)):
+            scenes = ScenesRecipe(run_dir=run_dir, **(QUICK_RECIPE if options.quick else {}))
+            if failed := train(scenes, "scenes", lambda: load(scenes)):
                 return failed
     recipe, data = load_data_of(read_card(run_dir), options.data_dir)
     data = dataclasses.replace(data, test=first(data.test, options.num_queries))
@@ -115,7 +124,7 @@ def measure(model: Evaluated, attack: Attack, data: RetrievalData, top_k: int) -
 
     for run_attack in ways.values():  # what is traced for two images is traced for all
         attack_split(model.encoder, few, attack, few.labels, run_attack=run_attack)
-    timings = in_turns({name: lambda name=name: run(name) for name in ways}, repeats=1, warm_up=0)
+    timings = in_turns({name: functools.partial(run, name) for name in ways}, repeats=1, warm_up=0)
     precisions = {
         name: average_precisions(
             result.codes, model.encoded.database, data.test.labels, data.database.labels, top_k=top_k

@@ -21,7 +21,7 @@ from export.bulk.shards import ShardTask, encode_here
 from export.encoder.model_card import model_card
 from export.saved_model import decoding_of, export_saved_model
 from saat_tf.data import decode_image, read_image_lists
-from saat_tf.data.pipeline import PARALLEL_CALLS
+from saat_tf.data.batches import PARALLEL_CALLS
 from saat_tf.files import write_text
 
 DATA_DIR = Path("../shared/data/corel5k")
@@ -42,7 +42,7 @@ def encoding_seconds(paths: list[str], model: Path) -> float:
     """Encode all images, processes started and ended."""
     tasks = (ShardTask(i, paths[start : start + SHARD]) for i, start in enumerate(range(0, len(paths), SHARD)))
     started = time.perf_counter()
-    encoded = sum(len(shard.codes) for shard in encode_here(tasks, model, BATCH, os.cpu_count()))
+    encoded = sum(len(shard.codes) for shard in encode_here(tasks, model, BATCH, os.cpu_count() or 1))
     if encoded != len(paths):
         raise ValueError(f"Only {encoded} of {len(paths)} images were encoded.")
     return time.perf_counter() - started

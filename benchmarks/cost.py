@@ -6,7 +6,7 @@ whose formula has to look at every pair. Replicas are logical devices of one pro
 not what several processors gain. Each step is measured in a process of its own, so that its peak memory is its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,7 +43,7 @@ QUICK_AXES = {"replicas": (1, 2)}
 COLORS = {"bank update": "#2a6f97", "mainstay codes": "#2b9348", "DPH": "#e09f3e", "DPSH": "#c1121f"}
 
 
-def step_rows(base: dict, axes: dict[str, tuple[int, ...]], repeats: int) -> list[dict]:
+def step_rows(base: dict, axes: Mapping[str, tuple[int, ...]], repeats: int) -> list[dict]:
     """Return a row for each value of each axis, the rest being `base`."""
     rows, measured = [], {}
     for axis, values in axes.items():

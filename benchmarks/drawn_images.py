@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -56,6 +57,7 @@ def drawn_files(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
 
 def expected_pixels(contents: bytes) -> np.ndarray:
     """Return the pixels by PIL, upright and on white: uint8 (H, W, 3)."""
+    image: Image.Image
     with Image.open(io.BytesIO(contents)) as image:
         if image.format == "GIF":
             return _gif_pixels(image)
@@ -63,7 +65,7 @@ def expected_pixels(contents: bytes) -> np.ndarray:
         if image.mode.startswith("I"):  # 16 bits of grey, of which the upper 8 are read
             deep = np.asarray(image).astype(np.int64)
             key = image.info.get("transparency")
-            levels = np.uint8(deep >> 8)
+            levels = (deep >> 8).astype(np.uint8)
             alpha = np.full_like(levels, 255) if key is None else np.where(deep == key, 0, 255).astype(np.uint8)
             image = Image.merge("LA", [Image.fromarray(levels), Image.fromarray(alpha)])
         upright = _turned(_on_white(image), turn)
@@ -84,7 +86,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _gif_pixels(image: Image.Image) -> np.ndarray:
     """Lay the first picture, which PIL fills up with a color of its own, at its place on white."""
-    box = image.dispose_extent
+    box = getattr(image, "dispose_extent")  # noqa: B009, of GIF alone
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(_on_white(image).crop(box), box[:2])
     return np.asarray(canvas)
@@ -97,7 +99,7 @@ def _picture(rng: np.random.Generator, mode: str) -> Image.Image:
     small = rng.integers(0, 256, (2 + height // 4, 2 + width // 4, 4), np.uint8)
     picture = Image.fromarray(small).resize((width, height))
     if rng.integers(2):
-        picture.putalpha(Image.fromarray(rng.choice(np.uint8([0, 255]), (height, width))))
+        picture.putalpha(Image.fromarray(rng.choice(np.array([0, 255], np.uint8), (height, width))))
     if mode == "P":
         return picture.convert("RGB").quantize(int(rng.choice([2, 4, 16, 256])))
     return picture.convert(mode)
@@ -106,7 +108,8 @@ def _picture(rng: np.random.Generator, mode: str) -> Image.Image:
 def _by_pil(rng: np.random.Generator) -> tuple[str, bytes]:
     kind = str(rng.choice(list(MODES)))
     mode = str(rng.choice(MODES[kind]))
-    image, options, told = _picture(rng, mode), {}, []
+    image, told = _picture(rng, mode), []
+    options: dict[str, Any] = {}
     if kind in ("JPEG", "PNG", "WEBP") and rng.integers(2):
         exif = Image.Exif()
         exif.endian = str(rng.choice(["<", ">"]))
@@ -129,7 +132,7 @@ def _by_pil(rng: np.random.Generator) -> tuple[str, bytes]:
     if kind == "PNG" and mode in ("L", "RGB") and rng.integers(3) == 0:
         options["transparency"] = image.getpixel((0, 0))
     if kind == "PNG" and mode == "P":
-        options["bits"] = int(rng.choice([8, max(1, (len(image.getcolors()) - 1).bit_length())]))
+        options["bits"] = int(rng.choice([8, max(1, (len(image.getcolors() or ()) - 1).bit_length())]))
     if kind in ("JPEG", "PNG", "WEBP") and rng.integers(3) == 0:
         options["icc_profile"] = rng.bytes(int(rng.integers(1, 5000)))
     if kind in ("PNG", "JPEG", "GIF", "WEBP") and rng.integers(4) == 0:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+import typing
 from pathlib import Path
 
 import keras
@@ -21,7 +22,7 @@ import tyro
 
 from benchmarks.runtimes import Encode, litert, onnx_runtime, openvino, saved_model, to_onnx
 from benchmarks.timing import write_result
-from export.litert.conversion import convert
+from export.litert.conversion import Variant, convert
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 
@@ -63,8 +64,9 @@ def export(folder: Path, scale: Scale) -> None:
     np.save(folder / "codes.npy", encoder.encode(images).numpy())
     export_saved_model(encoder, folder / "encoder", card={})
     files = {RUNTIMES[name][1] for name in scale.runtimes}
-    for file in (file for file in files if file.endswith(".tflite")):
-        (folder / file).write_bytes(convert(encoder, Path(file).stem, images[:REPRESENTATIVE]))
+    for variant in typing.get_args(Variant):
+        if f"{variant}.tflite" in files:
+            (folder / f"{variant}.tflite").write_bytes(convert(encoder, variant, images[:REPRESENTATIVE]))
     if "encoder.onnx" in files:
         to_onnx(folder / "encoder", folder / "encoder.onnx")
 
@@ -80,7 +82,8 @@ def times(encode: Encode, images: np.ndarray, seconds: float) -> list[float]:
     """Call for some seconds, at least three times; return the milliseconds of each call."""
     for _ in range(WARM_UP):
         encode(images)
-    taken, started = [], time.perf_counter()
+    taken: list[float] = []
+    started = time.perf_counter()
     while len(taken) < 3 or time.perf_counter() < started + seconds:
         before = time.perf_counter()
         encode(images)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,7 +47,8 @@ def send(
         files had a code; and the resident memory in MB after each batch.
     """
     files = mutated_images(count, seed)
-    found, every, coded, memory = collections.defaultdict(lambda: [0, 0]), [], 0, []
+    found: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
+    every, coded, memory = [], 0, []
     while batch := list(itertools.islice(files, BATCH)):
         encoded = encode(image_bytes=tf.constant([file for _, file in batch]))
         ok, codes = encoded["ok"].numpy(), encoded["packed_codes"].numpy()
@@ -123,7 +125,7 @@ def main() -> int:
     growth, bulk_growth = growth_of(memory), growth_of([sample for sample in bulk_memory if sample])
     peak = peak_rss_mb()
     bomb_read = bool(encode(image_bytes=tf.constant([bomb()]))["ok"].numpy()[0])
-    result = {
+    result: dict[str, Any] = {
         "files": COUNT,
         "read_of_sent": found,
         "refused_with_code": coded,

@@ -7,6 +7,7 @@ where the oracle gives none. Any other exception is a failure. `--inputs 10000 -
 
 import argparse
 import collections
+import functools
 import json
 import math
 import random
@@ -71,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(inputs: int, seed: int) -> tuple[collections.Counter, list[str]]:
     """Return how many inputs of each kind were read and refused, and where reader and oracle differ."""
-    counts, differences = collections.Counter(), []
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    differences = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in range(inputs):
@@ -81,8 +83,8 @@ def run(inputs: int, seed: int) -> tuple[collections.Counter, list[str]]:
             contents = damaged(drawn, make(drawn))
             file = folder / "input.txt"
             file.write_bytes(contents)
-            expected = outcome_of(lambda oracle=oracle, contents=contents: oracle(contents, folder), Refused)
-            found = outcome_of(lambda read=read, file=file: read(file), DataError)
+            expected = outcome_of(functools.partial(oracle, contents, folder), Refused)
+            found = outcome_of(functools.partial(read, file), DataError)
             refused = isinstance(found, DataError)
             if refused and str(file) not in str(found):
                 differences.append(f"{kind} {number}: the message does not name the file: {found}")
@@ -313,10 +315,10 @@ def read_label_rows(file: Path) -> list[list[float]]:
 
 def oracle_ids(contents: bytes, folder: Path) -> list[str]:
     """Return ids by the rule."""
-    ids = [json_of(line) for line in lines_of(contents) if line]
-    if not all(isinstance(item_id, str) and item_id for item_id in ids):
+    values = [json_of(line) for line in lines_of(contents) if line]
+    ids = [path_of(value) for value in values if isinstance(value, str) and value]
+    if len(ids) < len(values):
         raise Refused
-    ids = [path_of(item_id) for item_id in ids]
     if len({*ids}) < len(ids):
         raise Refused
     return ids

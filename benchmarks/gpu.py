@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -67,7 +68,7 @@ def checks(folder: Path, trainer: str, training: tuple[str, ...]) -> dict[str, d
     return found
 
 
-def time_case(name: str, case: Mapping[str, object], setting: str, xla: bool, repeats: int) -> dict:
+def time_case(name: str, case: Mapping[str, Any], setting: str, xla: bool, repeats: int) -> dict:
     """Return the figures of one network in one precision, with or without XLA."""
     title = f"{name}, {setting}{', XLA' if xla else ''}"
     options = (*options_of(case), *SETTINGS[setting], *(("--xla",) if xla else ()))

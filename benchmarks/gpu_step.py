@@ -1,7 +1,6 @@
 """A SAAT step on the device that there is, in a process of its own that `benchmarks.gpu` starts: a step a line."""
 
 import dataclasses
-import sys
 
 import tensorflow as tf
 import tyro
@@ -47,4 +46,4 @@ def main(case: GPUCase) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(GPUCase)))
+    main(tyro.cli(GPUCase))

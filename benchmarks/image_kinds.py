@@ -48,7 +48,8 @@ def main(options: Options) -> int:
     decode = tf.function(
         lambda contents: decode_pixels(checked(contents)), [tf.TensorSpec((), tf.string)], autograph=False
     )
-    counts, wrong = collections.Counter(), []
+    counts: collections.Counter[str] = collections.Counter()
+    wrong = []
     for name, contents in drawn_files(options.count, options.seed):
         try:
             decoded = decode(tf.constant(contents)).numpy()

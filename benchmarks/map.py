@@ -10,6 +10,8 @@ falls on each, and medians are compared.
 
 import functools
 import time
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -27,7 +29,7 @@ def usual_average_precision(
     codes: np.ndarray,
     query_labels: np.ndarray,
     labels: np.ndarray,
-    kind: str | None = None,
+    kind: Literal["stable"] | None = None,
 ) -> float:
     """Compute AP@5000 of one query in the usual way, from float32 codes of -1/+1 and 0/1 labels."""
     relevant = (query_labels @ labels.T > 0).astype(np.float32)  # (C,) @ (C, N) -> (N,)
@@ -41,7 +43,7 @@ def usual_average_precision(
 
 def codes_of_labels(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw codes as a trained model gives them: near for shared labels, with some bits off. float32 (N, K)."""
-    of_class = np.random.default_rng(1).choice(np.float32([-1, 1]), (labels.shape[1], BITS))
+    of_class = np.random.default_rng(1).choice(np.array([-1, 1], np.float32), (labels.shape[1], BITS))
     scores = labels.astype(np.float32) @ of_class + 0.7 * rng.standard_normal((len(labels), BITS), np.float32)
     return np.where(scores >= 0, np.float32(1), np.float32(-1))
 
@@ -51,7 +53,7 @@ def largest_difference_without_ties(number: int) -> float:
     rng = np.random.default_rng(2)
     largest = 0.0
     for _ in range(number):
-        query = rng.choice(np.float32([-1, 1]), BITS)
+        query = rng.choice(np.array([-1, 1], np.float32), BITS)
         flipped = rng.permuted(np.tril(np.ones((BITS + 1, BITS), bool), k=-1), axis=1)
         codes = rng.permutation(np.where(flipped, -query, query))
         labels, query_labels = (rng.random((BITS + 1, 80)) < 0.04).astype(np.float32), np.zeros(80, np.float32)
@@ -81,11 +83,11 @@ def main(*, quick: bool = False) -> None:
     labels = {dtype: (all_queries.astype(dtype), coco.database.astype(dtype)) for dtype in ("int64", "float32")}
     chosen = np.linspace(0, len(query_codes) - 1, 10 if quick else BASELINE_QUERIES).astype(int)
 
-    def usual(dtype: str, kind: str | None) -> list[float]:
+    def usual(dtype: str, kind: Literal["stable"] | None) -> list[float]:
         query_labels, database_labels = labels[dtype]
         return [usual_average_precision(query_codes[i], codes, query_labels[i], database_labels, kind) for i in chosen]
 
-    ways = {OURS: ours}
+    ways: dict[str, Callable[[], Sequence[float] | np.ndarray]] = {OURS: ours}
     for dtype in labels:
         ways[f"usual, {dtype} labels"] = functools.partial(usual, dtype, None)
         ways[f"usual, {dtype} labels, stable sort"] = functools.partial(usual, dtype, "stable")

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,7 @@ def whole_files(seed: int = 0) -> dict[str, bytes]:
     def picture(width: int = 47, height: int = 36, mode: str = "RGB") -> Image.Image:
         return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(mode)
 
-    def written(image: Image.Image, kind: str, **options) -> bytes:
+    def written(image: Image.Image, kind: str, **options: Any) -> bytes:
         buffer = io.BytesIO()
         image.save(buffer, kind, **options)
         return buffer.getvalue()

@@ -49,7 +49,7 @@ def headlines(cards: Mapping[str, Mapping]) -> str:
 
 def details(cards: Mapping[str, Mapping], pictures: Path) -> str:
     """Return all figures, for docs/performance.md; a picture is shown where it is."""
-    growth = collections.defaultdict(dict)
+    growth: dict[tuple[str, int], dict[int, Mapping]] = collections.defaultdict(dict)
     for row in cards.get("cost", {}).get("bookkeeping", ()):
         growth[row["name"], row["num_classes"]][row["num_items"]] = row
     shown = [file.name for file in pictures.glob("*.png")]

@@ -25,8 +25,8 @@ from saat_tf.data import (
     training_batches,
     write_records,
 )
+from saat_tf.data.batches import PARALLEL_CALLS
 from saat_tf.data.list_format import ImageList
-from saat_tf.data.pipeline import PARALLEL_CALLS
 
 DATA_DIR = Path("../shared/data/corel5k")
 SIZES = ((224, 256), (64, 64))

@@ -7,7 +7,6 @@ RUN is a run on photographs. It shows robustness only where the run has some: se
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,7 @@ import tyro
 from matplotlib.axes import Axes
 
 from benchmarks.timing import ROOT
-from export.encoder.run_encoder import load_encoder
+from export.encoder.run_encoder import Model, load_encoder
 from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, subset
 from saat_tf.evaluation import attack_split, encode_data, knowledge
@@ -28,7 +27,7 @@ from saat_tf.threat_model import ThreatModel
 from trainers.run_folder.finished_run import load_run_data, read_card
 
 SHOWN_RESULTS = 4
-MODELS = {"hashing": "undefended", "robust": "robust"}
+MODELS: dict[Model, str] = {"hashing": "undefended", "robust": "robust"}
 EPSILON_255, NUM_STEPS = 8, 100
 
 
@@ -103,4 +102,4 @@ def _show_framed(axes: Axes, image: np.ndarray, relevant: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(PictureOptions)))
+    main(tyro.cli(PictureOptions))

@@ -171,9 +171,9 @@ def train(recipe: Corel5kRecipe, data: FileData, encoder: HashingModel, folder: 
         encoder.load_weights(file)
         return
     keras.utils.set_random_seed(recipe.seed)
-    data, held_out = hold_out(data, recipe.held_out_queries)
-    hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
-    train_adversarially(recipe, data, encoder, hashing_loss, RunFolder(folder, identity(data)), held_out=held_out)
+    shown, held_out = hold_out(data, recipe.held_out_queries)
+    hashing_loss = build_hashing_loss(recipe, shown.train.labels.shape[1])
+    train_adversarially(recipe, shown, encoder, hashing_loss, RunFolder(folder, identity(data)), held_out=held_out)
     write_whole(file, encoder.save_weights)
 
 

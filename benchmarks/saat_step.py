@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -64,17 +65,22 @@ def torch_python() -> str | None:
     return named or (sys.executable if importlib.util.find_spec("torch") else None)
 
 
-def start(way: str, case: Mapping[str, object], file: Path, *extra: str) -> Worker:
+def start(way: str, case: Mapping[str, Any], file: Path, *extra: str) -> Worker:
     """Start the process of a way; our own writes the case that PyTorch reads."""
     if way in TORCH_VARIANTS:
         options = ("--case", str(file), "--variant", TORCH_VARIANTS[way], "--threads", THREADS, *extra)
-        return Worker("benchmarks.torch_saat", options, environment={"OMP_NUM_THREADS": THREADS}, python=torch_python())
+        return Worker(
+            "benchmarks.torch_saat",
+            options,
+            environment={"OMP_NUM_THREADS": THREADS},
+            python=torch_python() or sys.executable,
+        )
     options, environment = WAYS[way]
     environment = {**ENVIRONMENT, **environment}
     return Worker("benchmarks.step_worker", (*options_of(case), *options, *extra), environment=environment)
 
 
-def same_work(case: Mapping[str, object], file: Path) -> dict[str, dict[str, float]]:
+def same_work(case: Mapping[str, Any], file: Path) -> dict[str, dict[str, float]]:
     """Return the losses of the first step: ours, and those of PyTorch's usual way.
 
     Raises:
@@ -95,7 +101,7 @@ def same_work(case: Mapping[str, object], file: Path) -> dict[str, dict[str, flo
     return losses
 
 
-def measure(name: str, case: Mapping[str, object], repeats: int, ways: tuple[str, ...], folder: Path) -> list[dict]:
+def measure(name: str, case: Mapping[str, Any], repeats: int, ways: tuple[str, ...], folder: Path) -> list[dict]:
     """Return a row for each of some ways; ours is the first, and ratios say how much longer the others take."""
     file = folder / f"{name}.npz"
     with contextlib.ExitStack() as stack:
@@ -113,7 +119,7 @@ def measure(name: str, case: Mapping[str, object], repeats: int, ways: tuple[str
     return [*(row_of(name, way, timings, case, facts) for way in timings), *failed]
 
 
-def row_of(name: str, way: str, timings: dict[str, Timing], case: Mapping[str, object], facts: dict) -> dict:
+def row_of(name: str, way: str, timings: dict[str, Timing], case: Mapping[str, Any], facts: dict) -> dict:
     """Return the figures of a way."""
     rate = facts["flops"] / timings[way].median
     return {
@@ -126,7 +132,7 @@ def row_of(name: str, way: str, timings: dict[str, Timing], case: Mapping[str, o
     }
 
 
-def memory(case: Mapping[str, object], steps: int) -> dict:
+def memory(case: Mapping[str, Any], steps: int) -> dict:
     """Return the resident memory, in MB, after a tenth of some steps and after all."""
     with start(OURS, case, Path()) as worker:
         sizes = [worker()["rss_mb"] for _ in range(steps)]

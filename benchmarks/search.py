@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -106,7 +106,8 @@ def searched(folder: Path, effort: int, queries: np.ndarray, answer: multiproces
     attribute = EFFORTS[index.kind.name][0]
     index.search(queries[:1], TOP_K)
     if attribute:
-        kinds.set_effort(index._snapshot.cached, dataclasses.replace(index.kind, **{attribute: effort}))
+        snapshot: Any = index._snapshot
+        kinds.set_effort(snapshot.cached, dataclasses.replace(index.kind, **dict[str, Any]({attribute: effort})))
     index.search(queries[:256], TOP_K)
     started = time.perf_counter()
     hits = [
@@ -142,7 +143,7 @@ def real_rows(database: np.ndarray, queries: np.ndarray) -> Iterator[dict]:
     """Yield the recall of the approximate kinds on the real codes alone, which are few."""
     exact = exact_distances(queries, database, TOP_K)
     for name in ("ivf", "hnsw"):
-        index = kinds.build(Kind(name=name), database, approximate_from=0)
+        index: Any = kinds.build(Kind(name=name), database, approximate_from=0)
         attribute, efforts = EFFORTS[name]
         for effort in efforts:
             if name == "ivf":

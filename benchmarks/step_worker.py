@@ -1,9 +1,9 @@
 """Worker process of `benchmarks.saat_step`: it does a SAAT step for each line that it reads."""
 
 import dataclasses
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,10 +14,12 @@ import tyro
 from benchmarks.flops import peak_flops_per_second, step_flops
 from benchmarks.workers import serve
 from saat_tf.backbones import backbone_spec
+from saat_tf.backbones.precision import Precision
 from saat_tf.evaluation import peak_rss_mb
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import SAAT, HashingModel
+from saat_tf.models.inner import Steps
 from saat_tf.replicas import distribute
 
 CLASSES, LABEL_SHARE, LEARNING_RATE = 80, 0.04, 0.01
@@ -39,7 +41,7 @@ class Case:
     """Rows of the bank; as many as MS-COCO's training images in the papers."""
     num_steps: int = 7
     """Inner steps."""
-    precision: str = "float32"
+    precision: Precision = "float32"
     """What the backbone computes in."""
     xla: bool = False
     """Compile the step by XLA."""
@@ -58,18 +60,21 @@ class Case:
 class SAATWithWeightGradients(SAAT):
     """SAAT whose inner loop backpropagates to the weights too, and throws that away."""
 
-    def perturb(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def perturb(self, images: tf.Tensor, wanted_codes: tf.Tensor, index: tf.Tensor | None = None) -> tf.Tensor:
         """Return adversarial images, by the slower way."""
         threat_model, variables = self.threat_model, self.encoder.trainable_variables
         adversarial_images, sink = threat_model.random_start(images, self.step_seed()), tf.constant(0.0)
-        for _ in range(self.inner.num_steps):
+        steps = self.inner
+        if not isinstance(steps, Steps):
+            raise TypeError(f"It does the steps of `Steps`. Received: {steps}.")
+        for _ in range(steps.num_steps):
             with tf.GradientTape() as tape:
                 tape.watch(adversarial_images)
                 gain = tf.reduce_mean(self.encoder(adversarial_images, training=True) * wanted_codes, axis=-1)
             gradient, *weight_gradients = tape.gradient(gain, [adversarial_images, *variables])
             # TensorFlow drops what nobody reads, so every weight gradient is read; infinity would be needed to matter.
             sink += tf.add_n([tf.reduce_sum(weight_gradient) for weight_gradient in weight_gradients])
-            moved = adversarial_images + self.inner.step_size * tf.sign(gradient)
+            moved = adversarial_images + steps.step_size * tf.sign(gradient)
             adversarial_images = threat_model.project(moved, images)
         return tf.stop_gradient(adversarial_images + tf.where(tf.math.is_finite(sink), 0.0, 1.0))
 
@@ -86,7 +91,7 @@ def data_of(case: Case) -> dict[str, np.ndarray]:
     }
 
 
-def build(case: Case, data: dict[str, np.ndarray]) -> SAAT:
+def build(case: Case, data: Mapping[str, Any]) -> SAAT:
     """Make the model with a filled bank."""
     keras.utils.set_random_seed(0)
     encoder = HashingModel(case.backbone, case.bits, case.image_size, precision=case.precision)
@@ -102,16 +107,16 @@ def build(case: Case, data: dict[str, np.ndarray]) -> SAAT:
     return saat
 
 
-def dump(saat: SAAT, case: Case, data: dict[str, np.ndarray]) -> None:
+def dump(saat: SAAT, case: Case, data: Mapping[str, Any], file: Path) -> None:
     """Write all that another implementation needs to do the same first step."""
     spec = backbone_spec(case.backbone)
-    weights = {variable.path: variable.numpy() for variable in saat.encoder.trainable_variables}
+    weights: dict[str, Any] = {variable.path: variable.numpy() for variable in saat.encoder.trainable_variables}
     start = saat.threat_model.random_start(tf.constant(data["images"]), tf.constant([0, 0]))
-    about = {"start": start.numpy(), "mean": spec.mean, "std": spec.std, "num_steps": case.num_steps}
-    np.savez(case.dump, **about, **data, **weights)
+    about: dict[str, Any] = {"start": start.numpy(), "mean": spec.mean, "std": spec.std, "num_steps": case.num_steps}
+    np.savez(file, **about, **data, **weights)
 
 
-def step_of(saat: SAAT, case: Case, data: dict[str, np.ndarray]) -> Callable[[], dict]:
+def step_of(saat: SAAT, case: Case, data: Mapping[str, Any]) -> Callable[[], dict]:
     """Return what does one step on the batch and gives the losses."""
     batch = (data["images"], data["labels"][data["index"]], data["index"])
     if case.replicas > 1:
@@ -138,11 +143,11 @@ def main(case: Case) -> None:
     strategy, data = strategy_of(case.replicas), data_of(case)
     with strategy.scope():
         saat = build(case, data)
-    facts = {"flops": step_flops(saat.encoder, case.batch_size, case.num_steps)}
+    facts: dict[str, float] = {"flops": step_flops(saat.encoder, case.batch_size, case.num_steps)}
     if case.peak:
         facts["peak"] = peak_flops_per_second()
     if case.dump:
-        dump(saat, case, data)
+        dump(saat, case, data, case.dump)
     do_step = step_of(saat, case, data)
 
     def step() -> dict:
@@ -154,4 +159,4 @@ def main(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Case)))
+    main(tyro.cli(Case))

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from saat_tf.evaluation import machine, versions
 from saat_tf.files import write_json
@@ -28,7 +29,7 @@ class Timing:
         """The median, in seconds."""
         return statistics.median(self.seconds)
 
-    def row(self, name: str, *, baseline: "Timing | None" = None, **facts: object) -> dict:
+    def row(self, name: str, *, baseline: "Timing | None" = None, **facts: Any) -> dict:
         """Return the figures of a way as a card has them; `ratio` says how many times as long `baseline` takes."""
         ratio = {} if baseline is None else {"ratio": figure(baseline.median / self.median)}
         spread = {"least_s": figure(min(self.seconds)), "most_s": figure(max(self.seconds))}
@@ -80,7 +81,8 @@ def processor() -> dict:
     if not file.is_file():
         return {"processor": platform.processor() or platform.machine(), "instructions": []}
     text = file.read_text(encoding="utf-8")
-    lines = dict(map(str.strip, line.split(":", 1)) for line in text.splitlines() if ":" in line)
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+    lines = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set(lines.get("flags", "").split())
     return {
         "processor": lines.get("model name", platform.machine()),

@@ -51,13 +51,12 @@ class Worker:
 
     def __call__(self) -> dict:
         """Do a step, and return what it returned."""
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
+        print("step", file=self.process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> dict:
         # Libraries print what they like; an answer is a line that is an object.
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             if line.startswith("{"):
                 return json.loads(line)
         code = self.process.wait()

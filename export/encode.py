@@ -160,7 +160,7 @@ def check_unchanged(folder: Path, begun: Encoding, now: Encoding) -> None:
 def _encoded(options: EncodeOptions, images: Images, model: Path, numbers: list[int]) -> Iterator[EncodedShard]:
     size = options.shard_size
     tasks = (ShardTask(number, images.paths(number * size, (number + 1) * size)) for number in numbers)
-    workers = min(options.workers or os.cpu_count(), len(numbers))
+    workers = min(options.workers or os.cpu_count() or 1, len(numbers))
     if options.ray is None:
         return encode_here(tasks, model, options.batch_size, workers)
     return encode_by_ray(tasks, model, options.batch_size, workers, options.ray)

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import rich.console
@@ -22,7 +22,7 @@ from export.search.results import QueryResult, result_json, result_page, result_
 from saat_tf.command_line import USAGE_ERROR, ExitCode
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 from saat_tf.printable import printable
 
 
@@ -36,6 +36,12 @@ class Place:
     """Milvus: a file that ends in .db, or the http:// of a server."""
     collection: str = "images"
     """Milvus: the collection."""
+
+    def place(self) -> Path | str:
+        """Return the one that is given of both."""
+        if (self.index is None) == (self.uri is None):
+            raise ValueError("Say where the index is: --index FOLDER, or --uri for Milvus.")
+        return self.index if self.index is not None else str(self.uri)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,6 @@ class Check:
 
     index: Path
     """A folder of this machine."""
-    uri: None = None
 
 
 Command = Build | Add | Remove | Query | Check
@@ -103,29 +108,32 @@ Command = Build | Add | Remove | Query | Check
 def main(command: Command) -> int:
     """Do what `command` says; return the exit code: 0, or 2 where it or a file is at fault."""
     with ExitCode(RuntimeError) as outcome:
-        if (command.index is None) == (command.uri is None):
-            raise ValueError("Say where the index is: --index FOLDER, or --uri for Milvus.")
-        run = {Build: build, Add: add, Remove: remove, Query: query, Check: check}[type(command)]
-        return run(command)
+        run: dict[type, Callable[[Any], int]] = {Build: build, Add: add, Remove: remove, Query: query, Check: check}
+        return run[type(command)](command)
     return outcome.code
 
 
 def build(command: Build) -> int:
     """Make an index."""
+    place = command.place()
     encoding = read_encoding(command.encoded)
-    about = {"code_length": encoding.code_length, "probe_codes": encoding.probe_codes, "root": encoding.root}
+    about: dict[str, Any] = {
+        "code_length": encoding.code_length,
+        "probe_codes": encoding.probe_codes,
+        "root": encoding.root,
+    }
     blocks = with_metadata(read_blocks(command.encoded, encoding), command.metadata)
-    if command.index is not None:
-        index = FaissIndex.create(command.index, blocks, kind=command.kind, **about)
-        print(f"{command.index}: {len(index)} items, {index.code_length} bits, {index.kind.name}.")
-        measured = measured_recall(index)
-        if measured is not None:
-            print(f"Of the 10 nearest of its own items it finds {measured:.1%}, against the kind flat.")
-        return 0
-    from export.search.milvus_index import MilvusIndex
+    if isinstance(place, str):
+        from export.search.milvus_index import MilvusIndex
 
-    index = MilvusIndex.create(command.uri, command.collection, blocks, **about)
-    print(f"{command.uri}, {command.collection}: {len(index)} items, {index.code_length} bits.")
+        collection = MilvusIndex.create(place, command.collection, blocks, **about)
+        print(f"{place}, {command.collection}: {len(collection)} items, {collection.code_length} bits.")
+        return 0
+    index = FaissIndex.create(place, blocks, kind=command.kind, **about)
+    print(f"{place}: {len(index)} items, {index.code_length} bits, {index.kind.name}.")
+    measured = measured_recall(index)
+    if measured is not None:
+        print(f"Of the 10 nearest of its own items it finds {measured:.1%}, against the kind flat.")
     return 0
 
 
@@ -173,7 +181,7 @@ def query(command: Query) -> int:
         rich.console.Console().print(result_table(results, index.code_length))
     if command.page is not None:
         html = result_page(results, index.code_length, index.roots)
-        write_whole(command.page, lambda path: path.write_bytes(html))
+        write_bytes(command.page, html)
         print(f"Page: {command.page}", file=sys.stderr)
     return 0 if len(read) == len(command.images) else USAGE_ERROR
 
@@ -203,13 +211,14 @@ def check(command: Check) -> int:
     return 0
 
 
-def open_index(place: Place) -> SearchIndex:
-    """Open the index at a place."""
-    if place.index is not None:
-        return FaissIndex(place.index)
-    from export.search.milvus_index import MilvusIndex
+def open_index(command: Place) -> SearchIndex:
+    """Open the index that a command names."""
+    place = command.place()
+    if isinstance(place, str):
+        from export.search.milvus_index import MilvusIndex
 
-    return MilvusIndex(place.uri, place.collection)
+        return MilvusIndex(place, command.collection)
+    return FaissIndex(place)
 
 
 def with_metadata(blocks: Iterable[Block], file: Path | None) -> Iterator[Block]:

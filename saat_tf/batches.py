@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -100,7 +101,7 @@ def blocks(count: int) -> Iterator[slice]:
     return (slice(start, start + ROWS_CHECKED_AT_A_TIME) for start in range(0, count, ROWS_CHECKED_AT_A_TIME))
 
 
-def checked_arrays(x: object, y: object, check: Check) -> tuple[object, np.ndarray]:
+def checked_arrays(x: Any, y: Any, check: Check) -> tuple[Any, np.ndarray]:
     """Check images (N, S, S, 3) and labels (N, ...) in memory, and return both, the labels as `check` casts them.
 
     Raises:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def save_checkpoint(root: Path, number: int, arrays: Sequence[np.ndarray], facts
     folder = root / f"{number:010d}"
     with atomic(folder) as temporary:
         temporary.mkdir()
-        np.savez(temporary / ARRAYS, **{f"{i:06d}": array for i, array in enumerate(arrays)})
+        np.savez(temporary / ARRAYS, **dict[str, Any]((f"{i:06d}", array) for i, array in enumerate(arrays)))
         _write(temporary / FACTS, dict(facts))
         _write(temporary / MANIFEST, {name: _digest(temporary / name) for name in (ARRAYS, FACTS)})
         if folder.exists():
@@ -83,7 +84,7 @@ def remove_incomplete(root: Path) -> None:
 
 def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest whole checkpoint in `root`, if any, and what is wrong with each newer one."""
-    damaged = []
+    damaged: list[str] = []
     for folder in reversed(_folders(root)):
         try:
             return read_checkpoint(folder), damaged

@@ -25,7 +25,7 @@ class ExitCode:
     """
 
     def __init__(self, *others: type[Exception]) -> None:
-        self.errors = (ValueError, OSError, ImportError, *others)
+        self.errors: tuple[type[Exception], ...] = (ValueError, OSError, ImportError, *others)
         self.code = 0
 
     def __enter__(self) -> "ExitCode":

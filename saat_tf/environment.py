@@ -8,11 +8,15 @@ import sys
 import warnings
 from collections.abc import MutableMapping
 
+from saat_tf.quiet_import import hide_import_lines
+
 # oneDNN: TensorFlow's own default depends on the processor (on with AVX-512, off without), and so would every result.
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Else TensorFlow takes nearly all memory of every GPU that it sees, at once.
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
-DEFAULTS = {ONEDNN: "1", "TF_CPP_MIN_LOG_LEVEL": "2", GROWTH: "true"}
+# Warnings and errors alone; 0 shows all, also what TensorFlow says when it is imported.
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+DEFAULTS = {ONEDNN: "1", LOG_LEVEL: "2", GROWTH: "true"}
 
 
 def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -42,6 +46,8 @@ def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
             )
     for name, value in DEFAULTS.items():
         environment.setdefault(name, value)
+    if environment[LOG_LEVEL] != "0":
+        hide_import_lines()
 
 
 def _uses_onednn() -> bool:

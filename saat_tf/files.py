@@ -38,19 +38,23 @@ def atomic(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` make a file, atomically; it is called with the temporary path (see `atomic`)."""
     with atomic(path) as temporary:
         write(temporary)
 
 
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Write `contents`, atomically."""
+    write_whole(path, lambda temporary: temporary.write_bytes(contents))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8, atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict | list) -> None:
     """Write `content` as indented JSON, atomically.
 
     Raises:
@@ -59,7 +63,7 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json_text(path, content))
 
 
-def json_text(path: Path, content: dict) -> str:
+def json_text(path: Path, content: dict | list) -> str:
     """Return `content` as indented JSON for the file `path`; raises as `write_json`."""
     try:
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -104,9 +108,11 @@ def lock_folder(folder: Path, *, waiting: Callable[[], None] | None = None) -> f
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
-        return lock.acquire(blocking=False)
+        lock.acquire(blocking=False)
+        return lock
     except filelock.Timeout as error:
         if waiting is None:
             raise BlockingIOError(f"{folder}: another process writes here. Wait until it has ended.") from error
     waiting()
-    return lock.acquire()
+    lock.acquire()
+    return lock

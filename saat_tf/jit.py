@@ -1,6 +1,7 @@
 """Compilation by XLA: chosen by the caller, and never inherited from the machine."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,8 +43,16 @@ class StepModel(keras.Model):
     that the same program computes by other rounding, and without checks, on another machine.
     """
 
+    optimizer: keras.optimizers.Optimizer
+    train_function: Any  # None until it is made, and so is the other
+    test_function: Any
+
     def compile(
-        self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", *, jit_compile: bool | str = "auto", **options
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "rmsprop",
+        *,
+        jit_compile: bool | str = "auto",
+        **options: Any,
     ) -> None:
         """Compile.
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from types import UnionType
+from typing import Any
 
 from saat_tf.text_lists import DataError, File, decode_text, read_entries
 
@@ -21,7 +22,7 @@ def parse_json(
     line: int | None = None,
     without: Collection[str] = (),
     remedy: str = "Write it again.",
-) -> object:
+) -> Any:
     """Parse JSON strictly.
 
     Args:
@@ -64,7 +65,7 @@ def parse_json(
     return value
 
 
-def read_json(file: File, *, without: Collection[str] = (), remedy: str = "Write it again.") -> object:
+def read_json(file: File, *, without: Collection[str] = (), remedy: str = "Write it again.") -> Any:
     """Read a JSON file; see `parse_json`.
 
     Raises:
@@ -105,7 +106,7 @@ def _is_a(value: object, kind: type | UnionType) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def read_json_lines(file: File) -> list[tuple[int, object]]:
+def read_json_lines(file: File) -> list[tuple[int, Any]]:
     """Read a list with a JSON value a line: number of the line, from 1, and value; blank lines are passed over.
 
     Raises:

@@ -102,7 +102,7 @@ def test_versions_stated_in_several_files_agree():
     assert saat_tf.__version__.partition(".dev")[0] == newest
 
     pinned = re.search(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    hook, _ = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert hook["rev"] == f"v{pinned}"
 
 

@@ -5,7 +5,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import rich.table
 import tyro
@@ -177,10 +177,14 @@ def evaluate_model(
 
 
 def rows_of_mix(
-    options: EvaluationOptions, clean: Score, mix: list[AttackScore], defense: str, top_k: int
+    options: EvaluationOptions, clean: Score, mix: Sequence[AttackScore], defense: str, top_k: int
 ) -> list[dict]:
     """Return the rows of attacks of one radius, and of their worst case where more than one pushes away."""
-    about = {"restarts": options.restarts, "seed": options.seed, "epsilon_255": mix[0].attacked.epsilon_255}
+    about: dict[str, Any] = {
+        "restarts": options.restarts,
+        "seed": options.seed,
+        "epsilon_255": mix[0].attacked.epsilon_255,
+    }
     rows = [
         result_row(
             one.score, defense=defense, attack=one.attacked.attack, top_k=top_k, targeted=one.attacked.targeted,

@@ -17,14 +17,14 @@ import tyro
 
 from saat_tf.command_line import FAILED, INTERRUPTED, ExitCode
 from saat_tf.files import lock_folder
-from trainers.callbacks.model_selection import hold_out
+from trainers.callbacks.model_selection import hold_out, take_out
 from trainers.console.output import CONSOLE, quiet_libraries, say, say_devices
 from trainers.distributed.strategy import build_strategy, check_replicas
 from trainers.recipes.data_sets import DATA_SETS
 from trainers.recipes.defense_options import RECIPES, asked_recipe, named_recipe
 from trainers.recipes.identity import identity, options
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.recipe import Recipe
-from trainers.runs.run import check_recipe
 from trainers.tuning.search_algorithms import FAILURES, ResumableOracle, TunerName, exhausted
 from trainers.tuning.search_space import Dimension, default_space, read_space
 from trainers.tuning.study import Study, best_of
@@ -122,13 +122,13 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
                 "The chief trains the undefended model on a GPU, and keeps what memory that took. Where workers need "
                 "all of it, give the chief CUDA_VISIBLE_DEVICES=-1."
             )
-        data = load(recipe)
-        if not 0 < sweep.validation_queries < len(data.train):
+        loaded = load(recipe)
+        if not 0 < sweep.validation_queries < len(loaded.train):
             raise ValueError(
-                f"--validation-queries must be above 0 and leave some of {len(data.train)} training images. Received: "
-                f"{sweep.validation_queries}."
+                f"--validation-queries must be above 0 and leave some of {len(loaded.train)} training images. "
+                f"Received: {sweep.validation_queries}."
             )
-        data, validation = hold_out(data, sweep.validation_queries)
+        data, validation = take_out(loaded, sweep.validation_queries)
         hold_out(data, recipe.held_out_queries)  # while it can still be refused
         runner = TrialRunner(
             recipe, data, validation, evaluation_epsilon(sweep, recipe), sweep.evaluation_steps, strategy
@@ -136,7 +136,7 @@ def search(sweep: SweepOptions, recipe: Recipe, locks: contextlib.ExitStack) -> 
         study = Study(sweep.study_dir)
         begun_with = {
             "sweep": data_set,
-            "data": identity(data)["data"][:16],
+            "data": str(identity(data)["data"])[:16],
             **{name: getattr(sweep, name) for name in ("tuner", "evaluation_steps", "validation_queries")},
             "space": [str(dimension) for dimension in space],
             "evaluation_epsilon_255": runner.epsilon_255,

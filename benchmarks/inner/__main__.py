@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -107,7 +108,7 @@ def read_card(file: Path, scales: dict[DataName, Scale], seed: int, attack_steps
 
 def add_cell(card: dict, data_name: DataName, kind: str, options: InnerBenchmarkOptions, scale: Scale) -> None:
     """Measure one cell, and put it into the card."""
-    about = {"data_dir": options.data_dir, "seed": options.seed}
+    about: dict[str, Any] = {"data_dir": options.data_dir, "seed": options.seed}
     data = data_of(data_name, scale, **about)
     undefended = recipe_of(data_name, None, scale, **about)
     size = "-".join(str(value) for value in dataclasses.astuple(scale))

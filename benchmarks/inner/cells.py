@@ -8,7 +8,7 @@ from typing import Literal
 from benchmarks.refinements import held_out_data
 from benchmarks.tables.cells import SCALES
 from saat_tf.data import RetrievalData
-from trainers.callbacks.model_selection import hold_out
+from trainers.callbacks.model_selection import take_out
 from trainers.recipes import scenes
 from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import FAST_SHARE
@@ -93,9 +93,9 @@ def points(recipe: Recipe) -> list[int]:
 
 def data_of(data_name: DataName, scale: Scale, *, data_dir: Path | None, seed: int) -> RetrievalData:
     """Return training images, which are the database too, and queries held out of them."""
-    if data_name == "scenes":
-        recipe = recipe_of(data_name, None, scale, data_dir=None, seed=seed)
-        held_out = hold_out(scenes.load(recipe), scale.num_queries)[1]
+    recipe = recipe_of(data_name, None, scale, data_dir=data_dir, seed=seed)
+    if isinstance(recipe, ScenesRecipe):
+        _, held_out = take_out(scenes.load(recipe), scale.num_queries)
         return dataclasses.replace(held_out, name="scenes")
     spread = dataclasses.replace(
         SCALES["small"], image_size=scale.image_size, num_train=scale.num_train, num_queries=scale.num_queries

@@ -3,6 +3,7 @@
 import shutil
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -63,7 +64,7 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def steady_sum(times: list[float]) -> float:
+def steady_sum(times: Sequence[float]) -> float:
     """Return the sum of the times, the first replaced by the median of the others.
 
     Example:

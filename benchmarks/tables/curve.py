@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -11,7 +12,7 @@ from saat_tf.files import write_whole
 
 OPTIONS = {"epsilon_255": ("epsilon {:g}/255", "#2a6f97"), "adversarial_weight": ("lambda {:g}", "#c1121f")}
 # Both lines go through the published point: names stand on different sides of it.
-PLACES = {
+PLACES: dict[str, dict[str, Any]] = {
     "epsilon_255": {"xytext": (5, 5), "va": "bottom"},
     "adversarial_weight": {"xytext": (5, -5), "va": "top"},
 }
@@ -26,10 +27,18 @@ def draw_trade_off(cards: Mapping[str, dict], path: Path) -> None:
         points = [_point(cards[cell.name]) for cell in cells]
         if points:
             clean, robust, clean_reach, robust_reach = zip(*points, strict=True)
-            reaches = {"xerr": list(zip(*clean_reach, strict=True)), "yerr": list(zip(*robust_reach, strict=True))}
+            across, along = (list(zip(*reach, strict=True)) for reach in (clean_reach, robust_reach))
             label = f"several {text.split()[0]}s"
             axes.errorbar(
-                clean, robust, **reaches, fmt="o-", color=color, ecolor="#ced4da", elinewidth=0.8, label=label
+                clean,
+                robust,
+                xerr=across,
+                yerr=along,
+                fmt="o-",
+                color=color,
+                ecolor="#ced4da",
+                elinewidth=0.8,
+                label=label,
             )
         for cell, point in zip(cells, points, strict=True):
             name, place = text.format(getattr(cell, option)), PLACES[option]
@@ -55,6 +64,6 @@ def _varies_alone(cell: Cell, option: str) -> bool:
 
 def _point(card: dict) -> tuple[float, float, tuple[float, float], tuple[float, float]]:
     """Return clean and robust MAP, and how far the interval of each reaches down and up."""
-    rows = [row_of(card, attack) for attack in ("none", "mainstay")]
+    rows = [row for attack in ("none", "mainstay") if (row := row_of(card, attack))]
     reaches = [(row["value"] - row["interval"][0], row["interval"][1] - row["value"]) for row in rows]
     return rows[0]["value"], rows[1]["value"], *reaches

@@ -55,7 +55,7 @@ def page(cards: Cards, classes: Mapping | None = None) -> str:
     return TEMPLATES.get_template("tables/results.md.j2").render(
         {function.__name__: function for function in FUNCTIONS},
         cards=cards, card=next(iter(cards.values())), num_cells=len(all_cells()), minutes=minutes,
-        longest=max(minutes, key=minutes.get), seeds=SEEDS,
+        longest=max(minutes, key=minutes.__getitem__), seeds=SEEDS,
         complete_seeds=[seed for seed, names in judged.items() if names <= cards.keys()],
         code_lengths=sorted((BITS, *OTHER_BITS)),
         trade_off_cells=trade_off_cells(), classes=classes, full=SCALES["full"],

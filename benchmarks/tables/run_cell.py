@@ -170,8 +170,13 @@ def rows_of(scores: DefenseScores, cell: Cell, top_k: int) -> list[dict]:
     row = functools.partial(result_row, defense=cell.defense, top_k=top_k)
     rows = [row(scores.clean, attack="none"), row(scores.ideal, attack="ideal")]
     for one in scores.attacks:
-        of, about = one.attacked, {"epsilon_255": EPSILON_255, "num_steps": one.attacked.num_steps, "seed": cell.seed}
-        rows.append(row(one.score, attack=of.attack, targeted=of.targeted, **about))
+        of = one.attacked
+        rows.append(
+            row(
+                one.score, attack=of.attack, targeted=of.targeted, epsilon_255=EPSILON_255, num_steps=of.num_steps,
+                seed=cell.seed,
+            )
+        )  # fmt: skip
         rows[-1]["largest_change_255"] = round(255 * float(np.max(of.perceptibility[0])), 3)
     if len(scores.non_targeted) > 1:
         rows.append(row(scores.worst, attack="worst", epsilon_255=EPSILON_255, seed=cell.seed))

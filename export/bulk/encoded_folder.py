@@ -15,6 +15,7 @@ import os
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Encoding:
     shards: list[str]
 
 
-FIELDS = {field.name: typing.get_origin(field.type) or field.type for field in dataclasses.fields(Encoding)}
+FIELDS: dict[str, Any] = {x.name: typing.get_origin(x.type) or x.type for x in dataclasses.fields(Encoding)}
 
 
 @dataclasses.dataclass(frozen=True)

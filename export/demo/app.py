@@ -1,12 +1,13 @@
 """The page: its controls, and what happens when they are used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from export.demo.guard import refuse_urls
-from export.demo.parts import PARTS, hits, label_names, results
+from export.demo.parts import PARTS, hits, label_names, pixels_of, results
 from export.demo.searches import Attacked, Engine, Search, Subject, read_upload, target_of
 from saat_tf.data import RetrievalData
 
@@ -44,7 +45,7 @@ def build_app(engines: Sequence[Engine], resize_size: int, *, apply_orientation:
     pages = [range(i, min(i + QUERIES_A_PAGE, len(data.test))) for i in range(0, len(data.test), QUERIES_A_PAGE)]
 
     def thumbnails(page: int) -> list[tuple[np.ndarray, str]]:
-        return [(np.uint8(np.rint(data.test.load(i).numpy() * 255)), f"query {i}") for i in pages[page]]
+        return [(pixels_of(data.test.load(i).numpy()), f"query {i}") for i in pages[page]]
 
     def show(subject: Subject) -> str:
         if subject.labels is None:
@@ -68,7 +69,7 @@ def build_app(engines: Sequence[Engine], resize_size: int, *, apply_orientation:
         return subject, show(subject), gr.update(visible=True, value=[])
 
     def label(subject: Subject, names: list[str]) -> tuple[Subject, str]:
-        chosen = np.float32([name in names for name in data.class_names])
+        chosen = np.array([name in names for name in data.class_names], np.float32)
         subject = Subject(subject.image, chosen if names else None, subject.title)
         return subject, show(subject)
 
@@ -153,7 +154,7 @@ def verdict(
     return f"{said}: {', '.join(changes)}."
 
 
-def _said(function, *values):
+def _said(function: Callable, *values: Any) -> Any:
     """Call `function`, and show the user what it says is wrong with what he gave."""
     try:
         return function(*values)

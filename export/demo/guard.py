@@ -77,7 +77,7 @@ def middleware(local: bool) -> list[Middleware]:
 
 def refuse_urls(component: gr.UploadButton) -> None:
     """Have a component take uploaded files alone: Gradio would download a file that a request names by its URL."""
-    move: Callable[[str], Awaitable[str | None]] = component.async_move_resource_to_block_cache
+    move: Callable[[str | None], Awaitable[str | None]] = component.async_move_resource_to_block_cache
 
     async def move_upload(path: str | None) -> str | None:
         if path is not None and URL.match(path):

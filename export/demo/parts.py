@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ from saat_tf.data import RetrievalData
 from saat_tf.pages import data_uri, page_templates
 
 THUMBNAIL, PIXELATED_BELOW = 160, 96
-PARTS = page_templates("export.demo").get_template("parts.html.j2").module
+PARTS: Any = page_templates("export.demo").get_template("parts.html.j2").module
 
 
 def results(
@@ -27,7 +28,11 @@ def results(
     """
     panels = []
     for title, before, after in sides:
-        panel = {"title": title, "before": _search(before, data), "after": after and _search(after, data)}
+        panel: dict[str, Any] = {
+            "title": title,
+            "before": _search(before, data),
+            "after": after and _search(after, data),
+        }
         if after:
             change, gain = after.image - before.image, 128 / max(epsilon_255, 1)
             panel |= {
@@ -47,7 +52,7 @@ def hits(search: Search) -> int:
 
 def label_names(labels: np.ndarray, data: RetrievalData) -> str:
     """Name the labels of one image, or say that there are none."""
-    return ", ".join(data.class_names[c] for c in np.flatnonzero(labels)) or "no label"
+    return ", ".join(data.class_names[c] for c in np.flatnonzero(labels).tolist()) or "no label"
 
 
 def _search(search: Search, data: RetrievalData) -> dict:
@@ -70,9 +75,14 @@ def _found(one: Found, data: RetrievalData) -> dict:
     return {"kind": kind, "distance": one.distance, "labels": labels, "picture": picture}
 
 
+def pixels_of(image: np.ndarray) -> np.ndarray:
+    """Convert an image of floats, clipped to [0, 1], to uint8."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 def _picture(image: np.ndarray, thumbnail: bool = False) -> dict:
     """Return an image with its pixels: lossless, except for thumbnails of large images."""
-    pixels = Image.fromarray(np.uint8(np.rint(np.clip(image, 0, 1) * 255)))
+    pixels = Image.fromarray(pixels_of(image))
     small = max(pixels.size) < PIXELATED_BELOW
     kind, options = ("jpeg", {"quality": 88}) if thumbnail and not small else ("png", {})
     if thumbnail:

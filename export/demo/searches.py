@@ -146,7 +146,7 @@ def target_of(subject: Subject, how: Attacked, data: RetrievalData) -> np.ndarra
             "This attack must know what the picture shows. Say so under 'What does it show?', or choose HAG, "
             "which needs no labels."
         )
-    if not is_targeted(how.attack):
+    if subject.labels is None or not is_targeted(how.attack):
         return None
     return draw_target_labels(subject.labels[None], data.database.labels, seed=SEED)[0]
 

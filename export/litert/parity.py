@@ -2,25 +2,17 @@
 
 import dataclasses
 import time
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.data import RetrievalData, Split, array_split
-from saat_tf.evaluation.evaluate import encode_split
+from saat_tf.evaluation.evaluate import PackedEncoder, encode_split
 from saat_tf.metrics import mean_average_precision
 from saat_tf.progress import Track, silent
 
 BATCH, TIMED_CALLS = 32, 200
-
-
-class Encoder(Protocol):
-    """Source of packed codes: a `HashingModel` or a `LiteRTEncoder`."""
-
-    def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """Images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +24,7 @@ class Codes:
     adversarial: np.ndarray
 
 
-def encode_all(encoder: Encoder, data: RetrievalData, adversarial: np.ndarray, track: Track = silent) -> Codes:
+def encode_all(encoder: PackedEncoder, data: RetrievalData, adversarial: np.ndarray, track: Track = silent) -> Codes:
     """Encode the database, the queries and their adversarial images, float32 (Q, S, S, 3)."""
     attacked = array_split(adversarial, data.test.labels)
 
@@ -71,7 +63,7 @@ def parity(codes: Codes, original: Codes, data: RetrievalData, *, top_k: int | N
     }
 
 
-def milliseconds(encoder: Encoder, images: np.ndarray, calls: int = TIMED_CALLS) -> np.ndarray:
+def milliseconds(encoder: PackedEncoder, images: np.ndarray, calls: int = TIMED_CALLS) -> np.ndarray:
     """Time calls on a batch float32 (B, S, S, 3), after some that are not counted: float64 (calls,) ms a call."""
     batch = tf.constant(images)
     taken = []

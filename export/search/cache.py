@@ -63,7 +63,9 @@ class Snapshot(NamedTuple):
             fetch *= 2
 
 
-def _search(index: kinds.faiss.IndexBinary, rows: np.ndarray, codes: np.ndarray, top_k: int):
+def _search(
+    index: kinds.faiss.IndexBinary, rows: np.ndarray, codes: np.ndarray, top_k: int
+) -> tuple[np.ndarray, np.ndarray]:
     distances, places = index.search(codes, max(1, min(top_k, index.ntotal)))
     return distances, rows[places]
 
@@ -118,8 +120,8 @@ def read(folder: Path, connection: sqlite3.Connection, about: database.About, la
 
 
 def _check_count(folder: Path, count: int, about: database.About) -> None:
-    if count != about.count:
-        raise IndexDamagedError(f"{folder}: {count} of {about.count} items are left. {database.REMEDY}")
+    if count != about.num_items:
+        raise IndexDamagedError(f"{folder}: {count} of {about.num_items} items are left. {database.REMEDY}")
 
 
 def _files(folder: Path, version: int) -> list[Path]:

@@ -38,7 +38,7 @@ class About(NamedTuple):
     kind: str
     roots: str
     version: int
-    count: int
+    num_items: int
     cache_version: int
     cache_last_row: int
     cache_digest: str

@@ -107,7 +107,7 @@ class FaissIndex:
 
     def __len__(self) -> int:
         with self._lock, database.explained(self.folder):
-            return database.about(self._connection).count
+            return database.about(self._connection).num_items
 
     @property
     def roots(self) -> list[str]:
@@ -172,7 +172,7 @@ class FaissIndex:
             found = [*self._connection.execute("PRAGMA integrity_check(1)")]
             found += self._connection.execute(wrong, (self.code_length // 8,))
             faults = [fault for (fault,) in found if fault != "ok"]
-            rows, _ = database.read_codes(self._connection, self.code_length) if not faults else ([], [])
+            rows = np.zeros(0) if faults else database.read_codes(self._connection, self.code_length)[0]
             known = np.concatenate([np.setdiff1d(snapshot.rows[:-1], snapshot.removed), snapshot.beside_rows[:-1]])
             if faults or not np.array_equal(rows, known):
                 fault = faults[0] if faults else "other rows than the cache says"
@@ -231,7 +231,7 @@ class FaissIndex:
                 about = database.about(connection)
                 (removed,) = connection.execute("SELECT count(*) FROM removed").fetchone()
                 changes = removed + database.last_row(connection) - about.cache_last_row
-                if changes > max(CHANGES, CHANGED_SHARE * about.count):
+                if changes > max(CHANGES, CHANGED_SHARE * about.num_items):
                     cache.build(self.folder, connection)
             except (OSError, RuntimeError, sqlite3.OperationalError) as error:  # the change itself is committed
                 LOG.warning("%s: the cache was not built anew (%s).", self.folder, error)
@@ -241,7 +241,8 @@ class FaissIndex:
     def _hits(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Hit]]:
         wanted = json.dumps(np.unique(rows).tolist())
         select = "SELECT row, id, metadata FROM items WHERE row IN (SELECT value FROM json_each(?))"
-        items = {row: rest for row, *rest in self._connection.execute(select, (wanted,))}
+        found = self._connection.execute(select, (wanted,))
+        items = {row: (item_id, metadata) for row, item_id, metadata in found}
         return [
             [_hit(*items[row], distance) for distance, row in zip(near, line, strict=True) if row >= 0]
             for near, line in zip(distances.tolist(), rows.tolist(), strict=True)

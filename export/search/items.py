@@ -76,7 +76,10 @@ class SearchIndex(Protocol):
 
     code_length: int
     probe_codes: str
-    roots: list[str]
+
+    @property
+    def roots(self) -> list[str]:
+        """Return the folders of the items' images."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -120,9 +123,10 @@ def find_within(
         ValueError: a wrong distance, or more than `limit` items are that near.
     """
     max_distance = _whole_number("max_distance", max_distance, 0)
-    top_k, pending, found = min(100, limit), range(len(codes)), {}
+    top_k, pending = min(100, limit), list(range(len(codes)))
+    found: dict[int, list[Hit]] = {}
     while True:
-        found |= zip(pending, search(codes[list(pending)], top_k), strict=True)
+        found |= zip(pending, search(codes[pending], top_k), strict=True)
         pending = [i for i in pending if len(found[i]) == top_k and found[i][-1].distance <= max_distance]
         if not pending:
             return [[hit for hit in found[i] if hit.distance <= max_distance] for i in range(len(codes))]

@@ -48,11 +48,12 @@ def build(kind: Kind, codes: np.ndarray, *, approximate_from: int = APPROXIMATE_
         return flat(codes)
     if kind.name == "ivf":
         lists = 2 ** round(math.log2(math.sqrt(len(codes))))
-        index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
-        index.cp.seed = 0
+        ivf = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(bits), bits, lists)
+        ivf.cp.seed = 0
         sample = min(len(codes), TRAINING_CODES_PER_LIST * lists)
         chosen = np.sort(np.random.default_rng(0).choice(len(codes), sample, replace=False))
-        index.train(np.ascontiguousarray(codes[chosen]))
+        ivf.train(np.ascontiguousarray(codes[chosen]))
+        index: faiss.IndexBinary = ivf
     else:
         index = faiss.IndexBinaryHNSW(bits, kind.links)
     index.add(np.ascontiguousarray(codes))

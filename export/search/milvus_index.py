@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -215,7 +216,7 @@ class MilvusIndex:
         return found
 
 
-def _connect(uri: str):
+def _connect(uri: str) -> Any:
     try:
         from pymilvus import MilvusClient
     except ImportError as error:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rich.table
 import rich.text
@@ -53,7 +54,7 @@ def allowed_picture(hit: Hit, roots: Sequence[str]) -> str | None:
 
     Metadata may name any file, and links may lead anywhere: what counts is where the file is in the end.
     """
-    path = hit.metadata.get("path")
+    path: Any = hit.metadata.get("path")
     try:
         real = Path(path).resolve()
         return path if any(real.is_relative_to(Path(root).resolve()) for root in roots) else None

@@ -1,6 +1,7 @@
 """Attacks: one gradient loop, and the named attacks as compositions of it."""
 
 from saat_tf.attacks.attack import Attack, GradientAttack, code_goal
+from saat_tf.attacks.diverse_input import DiverseInput
 from saat_tf.attacks.early_stop import EarlyStop, can_stop_early
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.halving import HalvingStep
@@ -18,7 +19,7 @@ from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.pros_gan import ProSGAN
 from saat_tf.attacks.prototype_net import PrototypeNet, fit_prototype_net
 from saat_tf.attacks.pta import pta_attack
-from saat_tf.attacks.rules import AdamStep, DiverseInput, GradientStep, MomentumStep, SignStep, StepRule
+from saat_tf.attacks.rules import AdamStep, GradientStep, MomentumStep, SignStep, StepRule
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.semantic_prototype_net import SemanticPrototypeNet, fit_semantic_prototype_net
 from saat_tf.attacks.square import SquareAttack, square_attack

@@ -1,6 +1,7 @@
 """Functions of batches that are traced once, whatever the size of the batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -23,9 +24,9 @@ class AnyBatch:
 
     def __init__(self, function: Callable) -> None:
         self.function = function
-        self._concrete = None
+        self._concrete: Callable | None = None
 
-    def __call__(self, rows: tf.Tensor | dict | tuple, *shared: tf.Tensor) -> tf.Tensor | dict | tuple:
+    def __call__(self, rows: tf.Tensor | dict | tuple, *shared: tf.Tensor) -> Any:
         """Return what the function returns."""
         if self._concrete is None:
             specs = tf.nest.map_structure(_of_any_size, rows)

@@ -23,9 +23,17 @@ class Encoder(Protocol):
 class Attack(Protocol):
     """Adversarial images from images and labels: those of the images themselves, or the target's where `targeted`."""
 
-    name: str
-    targeted: bool
-    threat_model: ThreatModel
+    @property
+    def name(self) -> str:
+        """For reports."""
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the labels are those of a target."""
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """What every image that it returns obeys."""
 
     def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return float32 (B, S, S, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed int (2,)."""

@@ -1,5 +1,7 @@
 """An attack in stretches of steps, between which images that have nothing to gain leave the batch."""
 
+from typing import TypeGuard
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,7 +19,7 @@ STRETCH = 10
 LEAST_GAIN = 0.02
 
 
-def can_stop_early(attack: Attack) -> bool:
+def can_stop_early(attack: Attack) -> TypeGuard[GradientAttack]:
     """Tell whether `EarlyStop` knows when an attack is done: it wants one code, by sign steps that draw no lots."""
     return (
         isinstance(attack, GradientAttack)
@@ -65,7 +67,7 @@ class EarlyStop:
             )
         self.attack = attack
         self.encoder = encoder
-        self._begin, self._advance, self._end = map(AnyBatch, (self._first, self._stretch, self._last))
+        self._begin, self._advance, self._end = AnyBatch(self._first), AnyBatch(self._stretch), AnyBatch(self._last)
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
         """Return adversarial images (B, S, S, 3) and the steps that each took, int64 (B,)."""

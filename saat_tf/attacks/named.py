@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from saat_tf.attacks.attack import Attack, Encoder
+from saat_tf.attacks.diverse_input import DiverseInput
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
     NUM_STEPS,
@@ -19,7 +21,7 @@ from saat_tf.attacks.mainstay import (
 from saat_tf.attacks.pros_gan import ProSGAN
 from saat_tf.attacks.pta import NUM_STEPS as PTA_STEPS
 from saat_tf.attacks.pta import pta_attack
-from saat_tf.attacks.rules import AdamStep, DiverseInput, MomentumStep, SignStep
+from saat_tf.attacks.rules import AdamStep, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import square_attack
 from saat_tf.images import checked_images
@@ -47,7 +49,7 @@ class Knowledge:
 Build = Callable[[ThreatModel, Knowledge, int], Attack]
 
 
-def _mainstay(name: str, **parts: object) -> Build:
+def _mainstay(name: str, **parts: Any) -> Build:
     def build(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
         attack = mainstay_attack(ball, known.train, num_steps=steps, **parts)
         return dataclasses.replace(attack, name=name)

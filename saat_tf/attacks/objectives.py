@@ -5,11 +5,12 @@ attack differ only in the sign of the code they are given.
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import tensorflow as tf
 
 # What an objective reads beside the relaxed codes: wanted codes (B, K) in most attacks, a dict of tensors in others.
-Goal = tf.Tensor | dict[str, tf.Tensor]
+Goal: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
 Objective = Callable[[tf.Tensor, Goal], tf.Tensor]
 
 # A bit that agrees with the wanted one by this much is left alone.

@@ -1,5 +1,7 @@
 """ProS-GAN: a targeted attack that is trained once and then costs one forward pass an image."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -83,7 +85,7 @@ class ProSGAN(StepModel):
         width: int = 64,
         reconstruction_weight: float = 50.0,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         check_sizes(encoder.image_size, width)
@@ -116,7 +118,7 @@ class ProSGAN(StepModel):
 
     @classmethod
     def from_labels(
-        cls, encoder: keras.Model, prototype_net: PrototypeNet, train_labels: np.ndarray, **options
+        cls, encoder: keras.Model, prototype_net: PrototypeNet, train_labels: np.ndarray, **options: Any
     ) -> "ProSGAN":
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
@@ -182,7 +184,7 @@ class ProSGAN(StepModel):
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does, on images (N, S, S, 3) and labels (N, C), or on batches of them.
 
         Raises:

@@ -1,5 +1,7 @@
 """THA's prototype network: a hash code for any label set, learnt from the training set's codes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -40,7 +42,7 @@ class PrototypeNet(keras.Model):
         Wang et al., "Targeted Attack and Defense for Deep Hashing", SIGIR 2021; the code of the authors of SAAT.
     """
 
-    def __init__(self, num_classes: int, code_length: int, seed: int | None = None, **kwargs) -> None:
+    def __init__(self, num_classes: int, code_length: int, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         if num_classes < 1 or code_length < 1:
             raise ValueError(
@@ -54,7 +56,7 @@ class PrototypeNet(keras.Model):
         self.hashing = self.dense(SEMANTIC_UNITS, code_length, 2, name="hashing", activation="tanh")
         self.built = True
 
-    def dense(self, num_inputs: int, units: int, number: int, **options) -> keras.layers.Dense:
+    def dense(self, num_inputs: int, units: int, number: int, **options: Any) -> keras.layers.Dense:
         """Return a built layer whose initial weights depend on `seed` and the layer's `number` alone."""
         initializer = keras.initializers.GlorotUniform(None if self.seed is None else 4 * self.seed + number)
         layer = keras.layers.Dense(units, kernel_initializer=initializer, dtype="float32", **options)

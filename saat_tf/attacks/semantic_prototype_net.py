@@ -1,5 +1,7 @@
 """ProS-GAN's prototype network: prototype codes, and a semantic representation that still knows its labels."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,7 +28,7 @@ class SemanticPrototypeNet(PrototypeNet):
         arXiv 2105.07553.
     """
 
-    def __init__(self, num_classes: int, code_length: int, seed: int | None = None, **kwargs) -> None:
+    def __init__(self, num_classes: int, code_length: int, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(num_classes, code_length, seed, **kwargs)
         self.classifier = self.dense(SEMANTIC_UNITS, num_classes, 3, name="classifier", activation="sigmoid")
 

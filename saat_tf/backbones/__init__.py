@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -21,7 +22,7 @@ __all__ = [
     "save_weights_file",
 ]
 
-_IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+_IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 BACKBONES: dict[str, BackboneSpec] = {
     "small_cnn": BackboneSpec(build=small_cnn, mean=(0.5,) * 3, std=(0.25,) * 3),

@@ -1,6 +1,7 @@
 """Pooling of any size of image into a fixed number of cells, in front of the dense layers of AlexNet and VGG."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,7 +31,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         [1.5, 2.5, 1.5, 2.5]
     """
 
-    def __init__(self, side: int, **kwargs) -> None:
+    def __init__(self, side: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if side < 1:
             raise ValueError(f"`side` must be positive. Received: side={side}.")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from saat_tf.backbones.weights import check_weights_file, read_torch_state_dict
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 
 NORM_VARIABLES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 SHOWN_NAMES = 12
@@ -65,7 +65,7 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: 
         ) from error
     # As bytes: the package's own save_file lets nobody but the owner read the file, whatever the umask.
     contents = safetensors.numpy.save(dict(arrays), metadata=metadata)
-    write_whole(path, lambda temporary: temporary.write_bytes(contents))
+    write_bytes(path, contents)
 
 
 def load_state_dict(
@@ -156,7 +156,8 @@ def _targets(
     backbone: keras.Model, module_of: Callable[[str], str]
 ) -> dict[str, tuple[keras.Variable, tuple[int, ...]]]:
     """Map each PyTorch name to its variable and the axes that bring the tensor into the variable's layout."""
-    targets = {}
+    targets: dict[str, tuple[keras.Variable, tuple[int, ...]]] = {}
+    axes: tuple[int, ...]
     for layer in backbone.layers:
         if not layer.weights or isinstance(layer, keras.layers.Normalization):  # that of pixels, which nothing trains
             continue

@@ -63,6 +63,7 @@ def resnet(image_size: int, *, depth: int) -> keras.Model:
 
 def _block(x: keras.KerasTensor, filters: int, stride: int, name: str, *, bottleneck: bool) -> keras.KerasTensor:
     """Convolve two or three times and add the input, through a 1x1 convolution where the shapes differ."""
+    convolutions: tuple[tuple[int, int, int], ...]
     if bottleneck:
         convolutions = ((filters, 1, 1), (filters, 3, stride), (BOTTLENECK_EXPANSION * filters, 1, 1))
     else:

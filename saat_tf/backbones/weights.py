@@ -9,7 +9,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,14 +54,18 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]  # in elements
 
 
-class _StateDictUnpickler(pickle._Unpickler):
+# In typeshed's words it has none of the methods that are replaced here.
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _StateDictUnpickler(_PythonUnpickler):
     """Unpickler that knows four names and turns tensors into descriptions, so that loading runs no foreign code.
 
     It derives from the standard library's unpickler in Python, whose opcodes can be replaced. A key is checked before
     it is hashed: hashing pairs of pairs, each named twice, doubles with each level, and no signal interrupts it.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
@@ -89,7 +93,7 @@ class _StateDictUnpickler(pickle._Unpickler):
                     return _Storage(np.dtype(STORAGE_DTYPES[kind]), key, length)
         raise ValueError("a storage record is not (storage, type, key, place, length)")
 
-    def _ordered_dict(self, pairs: object = ()) -> OrderedDict:
+    def _ordered_dict(self, pairs: Iterable[tuple] = ()) -> OrderedDict:
         pairs = [(key, value) for key, value in pairs]
         self._check_keys(key for key, _ in pairs)
         return OrderedDict(pairs)
@@ -176,11 +180,11 @@ def read_torch_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _unpickle(stream: io.BytesIO) -> object:
+def _unpickle(stream: io.BytesIO) -> Any:
     """Load the pickle at the stream's position and leave the stream behind it."""
     start = stream.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        memo_index = argument if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") else 0
+        memo_index = int(argument or 0) if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") else 0
         if max(count, memo_index) >= MAX_OPCODES:
             raise ValueError(f"its pickle is larger than any state dict's ({MAX_OPCODES} opcodes)")
         if opcode.name in SET_OPCODES:

@@ -1,5 +1,6 @@
 """Data: the paper's data sets, the list format and its inspection, TFRecord files, scenes, and batches of all these."""
 
+from saat_tf.data.batches import evaluation_batches, training_batches, training_epochs
 from saat_tf.data.decoding.check import UnreadableImage, check_images, drop_images
 from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.disk_cache import cached_file_split
@@ -12,15 +13,7 @@ from saat_tf.data.list_format import (
     read_image_lists,
     write_image_lists,
 )
-from saat_tf.data.pipeline import (
-    RetrievalData,
-    Split,
-    array_split,
-    evaluation_batches,
-    file_split,
-    training_batches,
-    training_epochs,
-)
+from saat_tf.data.pipeline import RetrievalData, Split, array_split, file_split
 from saat_tf.data.records import record_split, write_records
 from saat_tf.data.replay import replayed
 from saat_tf.data.scenes import CLASS_NAMES, Scenes, draw_scene_labels, draw_scenes, scene_class_names

@@ -69,7 +69,7 @@ class ClassifiedImages:
     def __len__(self) -> int:
         return len(self.files)
 
-    def take(self, kept: Sequence[int]) -> "ClassifiedImages":
+    def take(self, kept: Sequence[int] | np.ndarray) -> "ClassifiedImages":
         """Return the images at the places `kept`."""
         return dataclasses.replace(self, files=tuple(self.files[i] for i in kept), classes=self.classes[kept])
 
@@ -133,12 +133,12 @@ def draw_held_out(images: ClassifiedImages, share: float, *, seed: int) -> tuple
         ([0, 0, 0, 1], [0, 1])
     """
     order = np.random.PCG64(seed).random_raw(len(images))
-    held = []
+    drawn: list[int] = []
     for number in range(len(images.class_names)):
         places = np.flatnonzero(images.classes == number)
         count = min(max(1, round(share * len(places))), len(places) - 1)
-        held.extend(places[np.argsort(order[places], kind="stable")[:count]])
-    held = np.sort(held)
+        drawn.extend(places[np.argsort(order[places], kind="stable")[:count]])
+    held = np.sort(drawn)
     return images.take(np.setdiff1d(np.arange(len(images)), held)), images.take(held)
 
 

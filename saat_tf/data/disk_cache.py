@@ -8,8 +8,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from saat_tf.data.batches import evaluation_batches
 from saat_tf.data.list_format import DataError, ImageList
-from saat_tf.data.pipeline import Split, center_only, evaluation_batches, file_split, indices
+from saat_tf.data.pipeline import Split, center_only, file_split, indices
 from saat_tf.files import atomic
 from saat_tf.progress import Track, silent
 

@@ -30,7 +30,7 @@ def label_faults(
         bare = np.flatnonzero(~rows.any(axis=1))
         if bare.size:
             text = f"{files[split]}: {bare.size:,} of {len(rows):,} {KINDS[split]} have no label."
-            yield Fault(WARNING, text, tuple(place(split, row) for row in bare))
+            yield Fault(WARNING, text, tuple(place(split, int(row)) for row in bare))
     if len(labels.get("train", ())):
         yield from _nothing_to_learn(labels["train"], files["train"])
     if len(labels.get("test", ())) and len(labels.get("database", ())):
@@ -68,7 +68,7 @@ def _relevance_faults(
             f"{file}: {alone.size:,} of {counts.size:,} queries have no relevant item in the database and count AP 0: "
             f"MAP is at most {1 - alone.size / counts.size:.4f}."
         )
-        yield Fault(WARNING, text, tuple(place("test", row) for row in alone))
+        yield Fault(WARNING, text, tuple(place("test", int(row)) for row in alone))
     elif (counts == len(database_labels)).all():
         yield Fault(ERROR, f"{file}: every database item is relevant to every query: MAP is 1 whatever the codes are.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError, File
 
@@ -100,27 +100,28 @@ class LabelledImages:
         files = list(self.files)
         for i in track(packed, len(packed), "Unpacking images"):
             folder.mkdir(exist_ok=True)
-            files[i] = folder / self.ids[i].rpartition("/")[2]
-            contents = read_contents(self.files[i])
-            write_whole(files[i], lambda temporary, contents=contents: temporary.write_bytes(contents))
+            file = folder / self.ids[i].rpartition("/")[2]
+            write_bytes(file, read_contents(self.files[i]))
+            files[i] = file
         return dataclasses.replace(self, files=tuple(files))
 
 
-def find_folder(root: Path, places: Sequence[str], *, containing: str | None = None) -> File | None:
+def find_folder(root: Path, places: Sequence[str], missing: str, *, containing: str | None = None) -> File:
     """Return the first of several places, in a folder or in an archive in it, that there is.
 
     Args:
         root: the user's folder.
         places: "images", or "images.zip/images" for a folder inside an archive, "images.zip/" for all of it.
+        missing: the message where there is none, which says how to get it.
         containing: only a place that has this file.
 
     Raises:
-        DataError: an archive is damaged or contains more than is allowed.
+        DataError: there is none, or an archive is damaged or contains more than is allowed.
     """
     for place in places:
         archive, is_archive, inside = place.partition(".zip/")
         if not is_archive:
-            folder = root / place
+            folder: File = root / place
         elif (root / f"{archive}.zip").is_file():
             folder = _open_archive(root / f"{archive}.zip")
             folder = folder / inside if inside else folder
@@ -128,7 +129,7 @@ def find_folder(root: Path, places: Sequence[str], *, containing: str | None = N
             continue
         if folder.is_dir() and (containing is None or (folder / containing).is_file()):
             return folder
-    return None
+    raise DataError(f"{root}: {missing}")
 
 
 def read_contents(file: File) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from saat_tf.data.split_rules import Rows, query_faults, raise_errors
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 from saat_tf.text_lists import DataError, can_be_listed, listed_path, read_lines
 
 SPLITS = ("train", "database", "test")
@@ -35,7 +35,7 @@ class ImageList:
     labels: np.ndarray
     lines: tuple[int, ...]
 
-    def take(self, kept: Sequence[int]) -> "ImageList":
+    def take(self, kept: Sequence[int] | np.ndarray) -> "ImageList":
         """Return the list of the items at the places `kept`."""
         return ImageList(
             self.name, tuple(self.paths[i] for i in kept), self.labels[kept], tuple(self.lines[i] for i in kept)
@@ -157,10 +157,7 @@ def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
     Raises:
         DataError: a file is missing, empty, malformed, or of another length than the other.
     """
-    image_file, label_file = find_list(images), find_list(labels)
-    for file, wanted in ((image_file, images), (label_file, labels)):
-        if file is None:
-            raise DataError(f"{wanted}: no such file. {HOW_TO_LAY_OUT}")
+    image_file, label_file = (_existing_list(path) for path in (images, labels))
     lines, label_lines = read_lines(image_file), read_lines(label_file)
     if len(lines) != len(label_lines):
         raise DataError(
@@ -170,6 +167,13 @@ def read_split(images: Path, labels: Path) -> tuple[list[str], np.ndarray]:
     if not lines:
         raise DataError(f"{image_file}: the list is empty. {HOW_TO_LAY_OUT}")
     return lines, _parse_labels(label_file, label_lines)
+
+
+def _existing_list(path: Path) -> Path:
+    file = find_list(path)
+    if file is None:
+        raise DataError(f"{path}: no such file. {HOW_TO_LAY_OUT}")
+    return file
 
 
 def _read_split(data_dir: Path, name: str) -> ImageList:
@@ -188,7 +192,7 @@ def _write_lines(file: Path, lines: Iterable[str]) -> None:
     contents = "".join(f"{line}\n" for line in lines).encode()
     if file.name.endswith(".gz"):
         contents = gzip.compress(contents, mtime=0)  # without the time, one split gives one file
-    write_whole(file, lambda temporary: temporary.write_bytes(contents))
+    write_bytes(file, contents)
 
 
 def _parse_labels(file: Path, lines: list[str]) -> np.ndarray:

@@ -30,9 +30,10 @@ def record_copy_faults(splits: Mapping[str, Split], track: Track = silent) -> It
 
 def _contents(splits: Mapping[str, Split], track: Track) -> dict[tuple[str, int], str]:
     """Return split and row -> digest of the image files that are as long as a query and as another file."""
-    lengths, counts = np.unique(np.concatenate([split.lengths for split in splits.values()]), return_counts=True)
-    compared = np.intersect1d(lengths[counts > 1], splits["test"].lengths)
-    chosen = {name: np.flatnonzero(np.isin(split.lengths, compared)) for name, split in splits.items()}
+    sizes = {name: np.asarray(split.lengths) for name, split in splits.items()}
+    lengths, counts = np.unique(np.concatenate(list(sizes.values())), return_counts=True)
+    compared = np.intersect1d(lengths[counts > 1], sizes["test"])
+    chosen = {name: np.flatnonzero(np.isin(of_split, compared)) for name, of_split in sizes.items()}
     candidates = ((name, row, item) for name, rows in chosen.items() for row, item in _items(splits[name], rows))
     total = sum(map(len, chosen.values()))
     return {

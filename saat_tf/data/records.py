@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from saat_tf.data.decoding.check import UnreadableImage, image_faults
 from saat_tf.data.list_format import ImageList
 from saat_tf.data.pipeline import Seed, Source, Split, contents_decoder
-from saat_tf.files import write_whole
+from saat_tf.files import atomic
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError
 
@@ -61,7 +61,8 @@ def write_records(images: ImageList, folder: Path, *, images_per_file: int = 100
         for number, file in enumerate(files):
             held = min(images_per_file, len(images.paths) - number * images_per_file)
             rows = itertools.islice(checked, held)
-            write_whole(file, lambda temporary, rows=rows: _write(images, rows, temporary))
+            with atomic(file) as temporary:
+                _write(images, rows, temporary)
     return files
 
 
@@ -117,14 +118,14 @@ def record_split(
     parts = [_read_facts(file) for file in files]
     widths = {part.labels.shape[1] for part in parts}
     index, counts, lengths = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("index", "count", "length")
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("number", "total", "size")
     )
     if len(widths) > 1 or not np.array_equal(index, np.arange(len(index))) or (counts != len(index)).any():
         raise DataError(
             f"{folder}: the {len(files)} {name} files have {len(index)} records of {counts.max()}, or are not of one "
             "set. Write them again."
         )
-    bounds = np.cumsum([0, *(len(part.index) for part in parts)])
+    bounds = np.cumsum([0, *(len(part.number) for part in parts)])
     for file, part in zip(files, parts, strict=True):
         rows = part.labels
         if not np.isin(rows, (0, 1)).all():
@@ -153,12 +154,12 @@ def _whole_set(folder: Path, name: str) -> list[Path]:
 
 
 class _Facts(NamedTuple):
-    """What the n records of a file say, each int64: labels (n, C), index, count and bytes of the image file, (n,)."""
+    """The n records of a file, int64: labels (n, C); number in the split, total, and bytes of the image, (n,)."""
 
     labels: np.ndarray
-    index: np.ndarray
-    count: np.ndarray
-    length: np.ndarray
+    number: np.ndarray
+    total: np.ndarray
+    size: np.ndarray
 
 
 def _read_facts(file: Path) -> _Facts:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError
@@ -53,7 +54,7 @@ class Rows:
 
     file: str
     images: Sequence[str]
-    keys: Sequence[Hashable]
+    keys: Sequence[Any]
     lines: Sequence[int]
 
     def place(self, row: int) -> str:
@@ -99,7 +100,7 @@ def copy_faults(splits: Mapping[str, Rows], track: Track = silent) -> Iterator[F
     yield from equal_contents(splits, contents)
 
 
-def equal_contents(splits: Mapping[str, Rows], contents: Mapping[Hashable, Hashable]) -> Iterator[Fault]:
+def equal_contents(splits: Mapping[str, Rows], contents: Mapping[Any, Hashable]) -> Iterator[Fault]:
     """Find queries whose contents stand in the database or the training set under another key.
 
     Args:
@@ -137,11 +138,11 @@ def contents_of_candidates(queries: set[str], files: set[str], track: Track = si
     """
     states = {file: state for file in files if (state := _state(file)) is not None}
     sizes = {states[query].st_size for query in queries if query in states} - {0}
-    links = {}
+    links: dict[tuple[int, int], list[str]] = {}
     for file in sorted(states):
         if states[file].st_size in sizes:
             links.setdefault((states[file].st_dev, states[file].st_ino), []).append(file)
-    by_size = {}
+    by_size: dict[int, list[tuple[int, int]]] = {}
     for link, linked in links.items():
         by_size.setdefault(states[linked[0]].st_size, []).append(link)
     # One inode alone of its size has nothing to be compared with.

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -86,8 +86,7 @@ def seeded_split(images: LabelledImages, protocol: Protocol, *, seed: int = 0) -
         (['3.jpg', '2.jpg'], 4, 3)
     """
     order = _drawn_order(len(images), seed)
-    labelled = images.labels.any(axis=1)
-    free = [i for i in order if labelled[i]]
+    free = [i for i in order if images.labels[i].any()]
     queries = _draw(images, free, protocol, protocol.num_queries, "queries")
     train = _draw(images, [i for i in free if i not in queries], protocol, protocol.num_train, "training images")
     return _image_lists(
@@ -174,7 +173,8 @@ def _draw(images: LabelledImages, free: list[int], protocol: Protocol, number: i
 def _image_lists(images: LabelledImages, **rows: Iterable[int]) -> ImageLists:
     def image_list(name: str) -> ImageList:
         kept = list(rows[name])
-        paths = tuple(images.files[i] for i in kept)
+        # Whoever reads or writes the lists has had `LabelledImages.on_disk` unpack the images.
+        paths = cast("tuple[Path, ...]", tuple(images.files[i] for i in kept))
         return ImageList(name, paths, images.labels[kept].astype(np.float32), tuple(range(1, len(kept) + 1)))
 
     return ImageLists(*(image_list(name) for name in SPLITS))

@@ -1,11 +1,15 @@
 """Some items of a split as a split of their own."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from saat_tf.data.pipeline import Seed, Split
+
+AnySplit = TypeVar("AnySplit", bound=Split)
 
 
 def spread_indices(available: int, count: int) -> list[int]:
@@ -19,7 +23,7 @@ def spread_indices(available: int, count: int) -> list[int]:
     return [i * available // count for i in range(count)]
 
 
-def subset(split: Split, chosen: np.ndarray) -> Split:
+def subset(split: AnySplit, chosen: Sequence[int] | np.ndarray) -> AnySplit:
     """Make a split of some items of another, counted anew from 0.
 
     Nothing is copied: the other's source is gone through from the first item wanted to the last, by index alone.

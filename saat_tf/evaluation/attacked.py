@@ -4,6 +4,7 @@ import dataclasses
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from saat_tf.attacks import Attack
 from saat_tf.data import Split
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.evaluation.evaluate import attack_split
-from saat_tf.files import write_whole
+from saat_tf.files import atomic
 from saat_tf.models import HashingModel
 from saat_tf.progress import Track, silent
 
@@ -46,17 +47,14 @@ class AttackedQueries:
 
     def save(self, path: Path) -> None:
         """Write everything into one .npz file, whole."""
-        fields = {
+        fields: dict[str, Any] = {
             field.name: np.asarray(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if getattr(self, field.name) is not None
         }
 
-        def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, **fields)
-
-        write_whole(path, write)
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **fields)
 
     @classmethod
     def load(cls, path: Path) -> "AttackedQueries":
@@ -67,7 +65,7 @@ class AttackedQueries:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                fields = {
+                fields: dict[str, Any] = {
                     field.name: file[field.name]
                     for field in dataclasses.fields(cls)
                     if field.name != "mean_steps" or field.name in file

@@ -136,8 +136,12 @@ def commit(folder: Path) -> str | None:
 
 def machine() -> dict[str, str | int | list[str]]:
     """Return what ran the work: system, processor architecture, number of cores, and the GPUs, or the CPU."""
-    processor = {"system": platform.system(), "architecture": platform.machine(), "cores": os.cpu_count() or 0}
-    return {**processor, "devices": device_names()}
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "devices": device_names(),
+    }
 
 
 def peak_rss_mb() -> float:

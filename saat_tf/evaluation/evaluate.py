@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -147,8 +148,15 @@ def encode_data(
     )
 
 
+class PackedEncoder(Protocol):
+    """Source of packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8)."""
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the packed codes."""
+
+
 def encode_split(
-    encoder: HashingModel, split: Split, batch_size: int, track: Track = silent, description: str = "Encoding"
+    encoder: PackedEncoder, split: Split, batch_size: int, track: Track = silent, description: str = "Encoding"
 ) -> np.ndarray:
     """Return the packed codes of a split: uint8 (N, K / 8)."""
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), description)
@@ -208,16 +216,17 @@ def attack_split(
     codes, seen, taken, kept = [], [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
-        returned, steps = run_attack(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
+        returned, used = run_attack(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))
         attack.threat_model.verify(returned.numpy(), images.numpy())
         codes.append(encoder.encode(returned).numpy())
         seen.append(perceptibility(images.numpy(), returned.numpy()))
-        taken.append(steps)
+        taken.append(used)
         if number * batch_size < keep_images:
             kept.append(returned.numpy())
+    steps = [of_batch for of_batch in taken if of_batch is not None]
     return AttackedSplit(
         codes=np.concatenate(codes),
         perceptibility=Perceptibility(*map(np.concatenate, zip(*seen, strict=True))),
         images=np.concatenate(kept)[:keep_images],
-        steps=None if taken[0] is None else np.concatenate(taken),
+        steps=np.concatenate(steps) if steps else None,
     )

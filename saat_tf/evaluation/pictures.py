@@ -65,7 +65,7 @@ def attacked_queries(
     queries = []
     for i in chosen:
         labels = data.test.labels[i]
-        names = ", ".join(data.class_names[c] for c in np.flatnonzero(labels))
+        names = ", ".join(data.class_names[c] for c in np.flatnonzero(labels).tolist())
         queries.append(
             AttackedQuery(
                 title=f"{model}: {names}",

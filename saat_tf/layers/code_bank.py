@@ -1,5 +1,7 @@
 """The codes and labels of the training set, as training remembers them."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -57,7 +59,7 @@ class CodeBank(keras.layers.Layer):
         max_labels: int,
         num_subsets: int = 0,
         dtype: str = "float32",
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dtype=dtype, **kwargs)
         if num_items > MAX_ITEMS:
@@ -94,7 +96,7 @@ class CodeBank(keras.layers.Layer):
         )
 
     @classmethod
-    def from_labels(cls, labels: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
+    def from_labels(cls, labels: np.ndarray, code_length: int, **kwargs: Any) -> "CodeBank":
         """Make a bank for training items with the given 0/1 `labels` (N, C).
 
         Raises:
@@ -107,7 +109,9 @@ class CodeBank(keras.layers.Layer):
         return cls.from_label_sets(label_sets, set_index.reshape(-1), code_length, **kwargs)
 
     @classmethod
-    def from_label_sets(cls, label_sets: np.ndarray, set_index: np.ndarray, code_length: int, **kwargs) -> "CodeBank":
+    def from_label_sets(
+        cls, label_sets: np.ndarray, set_index: np.ndarray, code_length: int, **kwargs: Any
+    ) -> "CodeBank":
         """Make a bank from M distinct 0/1 `label_sets` (M, C) and the set of each item, `set_index` (N,).
 
         It serves where the N label rows themselves are too many to hold.
@@ -190,10 +194,17 @@ class CodeBank(keras.layers.Layer):
 
         They are the bank's variables, not copies: what is not needed is not read.
         """
-        tables = (self.label_sets, self.set_sums, self.set_counts, self.label_sums, self.label_counts)
-        of_subsets = (self.subset_keys, self.subset_sums, self.subset_counts) if self.num_subsets else ()
-        subsets = SubsetSums(*(table.value for table in of_subsets)) if of_subsets else None
-        return CodeSums(*(table.value for table in tables), subsets=subsets)
+        subsets = None
+        if self.num_subsets:
+            subsets = SubsetSums(self.subset_keys.value, self.subset_sums.value, self.subset_counts.value)
+        return CodeSums(
+            label_sets=self.label_sets.value,
+            set_sums=self.set_sums.value,
+            set_counts=self.set_counts.value,
+            label_sums=self.label_sums.value,
+            label_counts=self.label_counts.value,
+            subsets=subsets,
+        )
 
     def code_sums(self) -> tf.Tensor:
         """Return the sum of the hash codes of each label set: float32 (M, K), integers."""

@@ -1,5 +1,7 @@
 """Discriminative mainstay feature learning."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -27,7 +29,7 @@ class DMFL(keras.layers.Layer):
         [-1.0, -1.0, -1.0]
     """
 
-    def __init__(self, code_bank: CodeBank, **kwargs) -> None:
+    def __init__(self, code_bank: CodeBank, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.code_bank = code_bank
 

@@ -1,5 +1,7 @@
 """The last layer of a hashing model."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -25,7 +27,7 @@ class HashHead(keras.layers.Layer):
         TensorShape([2, 16])
     """
 
-    def __init__(self, code_length: int, **kwargs) -> None:
+    def __init__(self, code_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if code_length < 1:
             raise ValueError(f"`code_length` must be at least 1 bit. Received: {code_length}.")

@@ -1,6 +1,7 @@
 """Normalization of pixels, inside the model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,7 @@ class PixelNormalization(keras.layers.Layer):
         array([1. , 0.5, 0. ], dtype=float32)
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], channel_order: str = "rgb", **kwargs) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channel_order: str = "rgb", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
             raise ValueError(

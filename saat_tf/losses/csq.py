@@ -1,5 +1,7 @@
 """Central similarity quantization: every class has a center far from all others, every image is drawn to its own."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -31,7 +33,7 @@ def class_centers(num_classes: int, code_length: int, seed: int) -> np.ndarray:
     """
     is_power_of_two = code_length & (code_length - 1) == 0
     if not is_power_of_two or num_classes > 2 * code_length:
-        return np.random.default_rng(seed).choice(np.float32([-1, 1]), (num_classes, code_length))
+        return np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (num_classes, code_length))
     hadamard = np.ones((1, 1), np.float32)
     while len(hadamard) < code_length:
         hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
@@ -95,7 +97,7 @@ class CSQ(HashingLoss):
     """
 
     def __init__(
-        self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0, **kwargs
+        self, num_classes: int, code_length: int, *, quantization: float = 0.05, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -103,7 +105,7 @@ class CSQ(HashingLoss):
         self.quantization = quantization
         self.seed = seed
         self.class_centers = tf.constant(class_centers(num_classes, code_length, seed))
-        self.tie_code = tf.constant(np.random.default_rng(seed + 1).choice(np.float32([-1, 1]), code_length))
+        self.tie_code = tf.constant(np.random.default_rng(seed + 1).choice(np.array([-1, 1], np.float32), code_length))
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""

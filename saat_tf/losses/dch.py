@@ -1,5 +1,7 @@
 """DCH: a pairwise likelihood by the Cauchy distribution, which wants relevant codes within a few bits."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -79,7 +81,7 @@ class DCH(HashingLoss):
     bits are still pushed apart, where their clipped cosine has no slope.
     """
 
-    def __init__(self, *, gamma: float = 20.0, quantization: float = 0.1, **kwargs) -> None:
+    def __init__(self, *, gamma: float = 20.0, quantization: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gamma = gamma
         self.quantization = quantization

@@ -1,5 +1,7 @@
 """DPN: a hinge that polarises every bit towards the target code of the image's classes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -64,14 +66,16 @@ class DPN(HashingLoss):
     the logits. Target codes stay as they were drawn (the paper's random assignment, without adaptive updating).
     """
 
-    def __init__(self, num_classes: int, code_length: int, *, margin: float = 1.0, seed: int = 0, **kwargs) -> None:
+    def __init__(
+        self, num_classes: int, code_length: int, *, margin: float = 1.0, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.code_length = code_length
         self.margin = margin
         self.seed = seed
         self.class_codes = tf.constant(balanced_codes(num_classes, code_length, seed))
-        self.tie_code = tf.constant(np.random.default_rng(seed + 1).choice(np.float32([-1, 1]), code_length))
+        self.tie_code = tf.constant(np.random.default_rng(seed + 1).choice(np.array([-1, 1], np.float32), code_length))
 
     def call(self, relaxed_codes: tf.Tensor, labels: tf.Tensor, code_bank: CodeBank) -> tf.Tensor:
         """Return the scalar loss of `relaxed_codes` (B, K) with 0/1 `labels` (B, C); the bank is not read."""

@@ -1,5 +1,7 @@
 """DPSH: the likelihood of all pairs, with codes drawn to their signs."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -52,7 +54,7 @@ class DPSH(HashingLoss):
     the logits.
     """
 
-    def __init__(self, *, quantization: float = 50.0, **kwargs) -> None:
+    def __init__(self, *, quantization: float = 50.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.quantization = quantization
 

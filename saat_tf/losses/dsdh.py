@@ -1,5 +1,7 @@
 """DSDH: DPSH's likelihood, with codes that also have to tell the classes apart by a linear map."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -104,7 +106,7 @@ class DSDH(HashingLoss):
     """
 
     def __init__(
-        self, *, quantization: float = 55.0, classification: float = 1.0, ridge: float = 0.1, **kwargs
+        self, *, quantization: float = 55.0, classification: float = 1.0, ridge: float = 0.1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if classification <= 0 or ridge <= 0:

@@ -1,5 +1,7 @@
 """GreedyHash: classify the signed code itself, its slope passed straight through the sign."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -71,7 +73,7 @@ class GreedyHash(HashingLoss):
     """
 
     def __init__(
-        self, num_classes: int, code_length: int, *, quantization: float = 0.1, seed: int = 0, **kwargs
+        self, num_classes: int, code_length: int, *, quantization: float = 0.1, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes

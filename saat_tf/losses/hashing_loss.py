@@ -1,5 +1,7 @@
 """Base class of the hashing losses."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -14,7 +16,7 @@ class HashingLoss(keras.layers.Layer):
     Keras. Call it as `loss(relaxed_codes, labels, code_bank=bank)`.
     """
 
-    def __init__(self, dtype: str = "float32", **kwargs) -> None:
+    def __init__(self, dtype: str = "float32", **kwargs: Any) -> None:
         super().__init__(dtype=dtype, **kwargs)
         self.built = True
 

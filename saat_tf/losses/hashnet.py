@@ -1,5 +1,7 @@
 """HashNet: a balanced pairwise likelihood under a tanh that grows sharper during training."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -52,7 +54,7 @@ class HashNet(HashingLoss):
     paper's factor for the share of common labels, and the pairs are those of the batch with the bank.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.steps = self.add_weight(
             name="steps", dtype="int64", initializer="zeros", trainable=False, aggregation="only_first_replica"

@@ -1,5 +1,7 @@
 """HSWD: HashNet with bits that are to be distributed like those of random codes."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -46,7 +48,7 @@ class HSWD(HashNet):
         CVPR 2022.
     """
 
-    def __init__(self, *, quantization: float = 0.1, seed: int = 0, **kwargs) -> None:
+    def __init__(self, *, quantization: float = 0.1, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.quantization = quantization
         self.seed = seed

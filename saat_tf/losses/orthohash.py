@@ -1,5 +1,7 @@
 """OrthoHash: one softmax over the cosines with a fixed code for each class."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -78,7 +80,14 @@ class OrthoHash(HashingLoss):
     """
 
     def __init__(
-        self, num_classes: int, code_length: int, *, margin: float = 0.2, scale: float = 8.0, seed: int = 0, **kwargs
+        self,
+        num_classes: int,
+        code_length: int,
+        *,
+        margin: float = 0.2,
+        scale: float = 8.0,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -86,7 +95,9 @@ class OrthoHash(HashingLoss):
         self.margin = margin
         self.scale = scale
         self.seed = seed
-        self.codebook = tf.constant(np.random.default_rng(seed).choice(np.float32([-1, 1]), (num_classes, code_length)))
+        self.codebook = tf.constant(
+            np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (num_classes, code_length))
+        )
         self.gamma = self.add_weight(name="gamma", shape=(code_length,), initializer="ones")
         self.beta = self.add_weight(name="beta", shape=(code_length,), initializer="zeros")
 

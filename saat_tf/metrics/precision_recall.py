@@ -28,7 +28,7 @@ def precision_recall_by_rank(
     database_codes: np.ndarray,
     query_labels: np.ndarray,
     database_labels: np.ndarray,
-    cutoffs: Sequence[int],
+    cutoffs: Sequence[int] | np.ndarray,
     *,
     tie_rule: str = TIE_RULE,
 ) -> PrecisionRecall:
@@ -56,24 +56,24 @@ def precision_recall_by_rank(
     """
     check_choice("tie_rule", tie_rule, TIE_RULES)
     search = Search(query_codes, database_codes, query_labels, database_labels)
-    cutoffs = np.asarray(cutoffs)
-    if cutoffs.ndim != 1 or not cutoffs.size or cutoffs.min() < 1 or cutoffs.max() > search.num_items:
+    ranks = np.asarray(cutoffs)
+    if ranks.ndim != 1 or not ranks.size or ranks.min() < 1 or ranks.max() > search.num_items:
         raise ValueError(
             f"`cutoffs` must be numbers of items from 1 to the {search.num_items} of the database. Received: "
-            f"{cutoffs.tolist()}."
+            f"{ranks.tolist()}."
         )
 
-    farthest = int(cutoffs.max())
+    farthest = int(ranks.max())
 
     def hits(block: slice) -> np.ndarray:
         if tie_rule != "stable":
-            return np.array([tied_hits(*group, cutoffs, tie_rule) for group in search.groups(block, farthest)])
+            return np.array([tied_hits(*group, ranks, tie_rule) for group in search.groups(block, farthest)])
         relevant = search.relevant(block, rank(search.distances(block), farthest))
-        return np.cumsum(relevant, axis=1)[:, cutoffs - 1]
+        return np.cumsum(relevant, axis=1)[:, ranks - 1]
 
     found = search.each(hits)  # (Q, P)
     num_relevant = search.each(lambda block: search.relevant(block).sum(axis=1))
-    return PrecisionRecall(found / cutoffs, found / np.maximum(num_relevant, 1)[:, None])
+    return PrecisionRecall(found / ranks, found / np.maximum(num_relevant, 1)[:, None])
 
 
 def precision_recall_by_radius(

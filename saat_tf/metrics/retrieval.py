@@ -122,9 +122,16 @@ def mean_average_precision(
     denominator: str = "retrieved",
 ) -> float:
     """Compute MAP@k, the mean of `average_precisions` over the queries; t-MAP with the targets' labels."""
-    labels = query_labels, database_labels
-    options = {"top_k": top_k, "tie_rule": tie_rule, "denominator": denominator}
-    return float(average_precisions(query_codes, database_codes, *labels, **options).mean())
+    precisions = average_precisions(
+        query_codes,
+        database_codes,
+        query_labels,
+        database_labels,
+        top_k=top_k,
+        tie_rule=tie_rule,
+        denominator=denominator,
+    )
+    return float(precisions.mean())
 
 
 def chance_map(query_labels: np.ndarray, database_labels: np.ndarray) -> float:

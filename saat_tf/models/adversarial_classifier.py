@@ -1,5 +1,7 @@
 """Adversarial training of a classifier, whose backbone is what remains."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -41,11 +43,11 @@ class AdversarialClassifier(AdversarialStep):
         Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?", NeurIPS 2020.
     """
 
-    LOSSES = ("loss", "adversarial_accuracy")
+    LOSSES: tuple[str, ...] = ("loss", "adversarial_accuracy")
 
     encoder: Classifier
 
-    def __init__(self, encoder: Classifier, *, ramp_steps: int = 0, **options) -> None:
+    def __init__(self, encoder: Classifier, *, ramp_steps: int = 0, **options: Any) -> None:
         super().__init__(encoder, **options)
         if ramp_steps < 0:
             raise ValueError(f"`ramp_steps` must be at least 0. Received: {ramp_steps}.")

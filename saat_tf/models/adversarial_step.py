@@ -1,6 +1,7 @@
 """Base of the training models that perturb images in each step and learn from them, whatever they learn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -39,7 +40,7 @@ class AdversarialStep(TrainingModel):
         epsilon: float = 8 / 255,
         inner_training: str = "training",
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(encoder, *parts, **kwargs)
         if inner_training not in INNER_TRAINING:
@@ -84,7 +85,8 @@ class AdversarialStep(TrainingModel):
     def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
         """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the perturbed ones."""
         if self.inner.uses_training_gradients:
-            self.inner.update_from_training(*self.descend(tape, loss, images, adversarial_images), self.threat_model)
+            (slopes,) = self.descend(tape, loss, images, adversarial_images)
+            self.inner.update_from_training(slopes, self.threat_model)
         else:
             self.descend(tape, loss, images)
 

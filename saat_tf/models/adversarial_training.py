@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -37,7 +38,7 @@ class AdversarialTraining(AdversarialStep, CodeTraining):
         ValueError: a number out of its range, or an unknown `inner_training`.
     """
 
-    LOSSES = ("loss", "hashing_loss", "adversarial_loss")
+    LOSSES: tuple[str, ...] = ("loss", "hashing_loss", "adversarial_loss")
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class AdversarialTraining(AdversarialStep, CodeTraining):
         num_steps: int = 7,
         inner: InnerAttack | None = None,
         refinements: Refinements = NONE,
-        **options,
+        **options: Any,
     ) -> None:
         inner = Steps(num_steps=num_steps, step_size=step_size) if inner is None else inner
         super().__init__(encoder, code_bank, hashing_loss, inner=inner, **options)

@@ -1,5 +1,7 @@
 """ATRDH: adversarial training with targeted adversarial images."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -63,7 +65,7 @@ class ATRDH(AdversarialTraining):
         hashing_loss: HashingLoss | None = None,
         *,
         adversarial_weight: float = 2.0,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **options)
         if adversarial_weight < 0:

@@ -1,5 +1,7 @@
 """CgAT: center-guided adversarial training."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -54,7 +56,7 @@ class CgAT(SAAT):
         hashing_loss: HashingLoss | None = None,
         *,
         quantization_weight: float = 0.0,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(encoder, code_bank, hashing_loss, quantization_weight=quantization_weight, **options)
 

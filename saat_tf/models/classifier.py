@@ -1,5 +1,7 @@
 """A classifier: images in, log-probabilities of the classes out."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -32,7 +34,7 @@ class Classifier(ImageModel):
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, image_size: int, *, precision: Precision = "float32", **kwargs
+        self, backbone: str, num_classes: int, image_size: int, *, precision: Precision = "float32", **kwargs: Any
     ) -> None:
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be at least 2. Received: {num_classes}.")

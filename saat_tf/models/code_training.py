@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,13 +40,14 @@ class CodeTraining(TrainingModel):
     """
 
     PARTS = ("encoder", "code_bank", "hashing_loss")
+    code_bank: Any  # a CodeBank; None before `adapt` has made one
 
     def __init__(
         self,
         encoder: HashingModel,
         code_bank: CodeBank | None = None,
         hashing_loss: HashingLoss | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(encoder, **kwargs)
         if code_bank is not None and encoder.code_length != code_bank.code_length:
@@ -59,7 +61,7 @@ class CodeTraining(TrainingModel):
     def build_on_bank(self) -> None:
         """Build what reads the bank; called where there is one, and by `adapt` as it makes it."""
 
-    def adapt(self, x: object, y: object = None, *, batch_size: int = 128, steps: int | None = None) -> None:
+    def adapt(self, x: Any, y: Any = None, *, batch_size: int = 128, steps: int | None = None) -> None:
         """Read a training set once: make the bank of its items where there is none, and fill it with their codes.
 
         The codes are those of inference mode.
@@ -77,16 +79,15 @@ class CodeTraining(TrainingModel):
         encode = tf.function(
             lambda images: self.encoder(images, alpha=self.hashing_loss.alpha(), training=False), reduce_retracing=True
         )
-        codes, labels, index = [], [], []
-        for images, rows, *places in all_batches(x, y, self._check, batch_size=batch_size, steps=steps):
-            codes.append(encode(images).numpy())
-            labels.append(rows.numpy())
-            index.extend(place.numpy() for place in map(tf.convert_to_tensor, places))
-        if not codes:
+        batches = [
+            (encode(images), *rest)
+            for images, *rest in all_batches(x, y, self._check, batch_size=batch_size, steps=steps)
+        ]
+        if not batches:
             raise ValueError("The training set must have items. Received: none.")
-        codes, labels = np.concatenate(codes), np.concatenate(labels)
+        codes, labels, *index = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         if index:
-            order = _order_of(np.concatenate(index), len(codes))
+            order = _order_of(index[0], len(codes))
             codes, labels = codes[order], labels[order]
         if self.code_bank is None:
             with self.distribute_strategy.scope():
@@ -104,7 +105,7 @@ class CodeTraining(TrainingModel):
             part = slice(start, start + ROWS_AT_A_TIME)
             update(tf.constant(rows[part]), tf.constant(codes[part]))
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does; see `TrainingModel.fit`, and above which item is which.
 
         Raises:
@@ -114,7 +115,7 @@ class CodeTraining(TrainingModel):
         self._check_bank()
         return super().fit(x, y, **options)
 
-    def evaluate(self, x: object = None, y: object = None, **options) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
         """Evaluate as Keras does; see `TrainingModel.evaluate`.
 
         Raises:

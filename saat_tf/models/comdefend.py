@@ -1,6 +1,7 @@
 """ComDefend: a network in front that compresses an image and draws it anew."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -59,7 +60,7 @@ class Purifier(StepModel):
     random and an attack sees another model at each step.
     """
 
-    def __init__(self, noise_std: float = NOISE_STD, seed: int = 0, **kwargs) -> None:
+    def __init__(self, noise_std: float = NOISE_STD, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 < noise_std < math.inf:
             raise ValueError(f"`noise_std` must be above 0 and finite. Received: {noise_std}. It is 20 in the paper.")
@@ -74,7 +75,7 @@ class Purifier(StepModel):
         """Return purified images: float32 (B, S, S, 3) in [0, 1]."""
         return self.reconstructor(bits(self.compressor(images), self.noise_std))
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does, on images, float32 (N, S, S, 3) in [0, 1], or batches whose first part they are.
 
         Raises:
@@ -86,7 +87,7 @@ class Purifier(StepModel):
         with batch_errors():
             return super().fit(_checked(x), y, **options)
 
-    def evaluate(self, x: object = None, y: object = None, **options) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
         """Evaluate as Keras does, on what `fit` takes.
 
         Raises:
@@ -152,7 +153,7 @@ class PurifiedModel(HashingModel):
     """
 
     def __init__(
-        self, backbone: str, code_length: int, image_size: int, noise_std: float = NOISE_STD, **kwargs
+        self, backbone: str, code_length: int, image_size: int, noise_std: float = NOISE_STD, **kwargs: Any
     ) -> None:
         super().__init__(backbone, code_length, image_size, **kwargs)
         self.purifier = Purifier(noise_std, name="purifier")
@@ -204,7 +205,7 @@ def _images_of(data: tf.Tensor | tuple[tf.Tensor, ...]) -> tf.Tensor:
     return data[0] if isinstance(data, tuple | list) else data
 
 
-def _checked(x: object) -> object:
+def _checked(x: Any) -> Any:
     """Return images in memory or a data set of batches, with its images checked; others as they are."""
     check = tf.autograph.experimental.do_not_convert(lambda images, *rest: (checked_images(images), *rest))
     if isinstance(x, tf.data.Dataset):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,7 +28,7 @@ def refuse_options(options: dict) -> None:
             raise ValueError(f"`{name}` is not taken by this model. Received: one. {remedy}")
 
 
-def with_index(data: object, check: Check, rows: Callable[[], BankRows] | None) -> object:
+def with_index(data: Any, check: Check, rows: Callable[[], BankRows] | None) -> Any:
     """Return batches (images, labels, index) of what `fit` is given in place of arrays.
 
     Args:
@@ -84,9 +85,7 @@ def _generated(data: Iterator, check: Check, rows: Callable[[], BankRows] | None
         yield (images, labels, *index)
 
 
-def all_batches(
-    x: object, y: object, check: Check, *, batch_size: int, steps: int | None
-) -> Iterator[tuple[tf.Tensor, ...]]:
+def all_batches(x: Any, y: Any, check: Check, *, batch_size: int, steps: int | None) -> Iterator[tuple[tf.Tensor, ...]]:
     """Yield the checked batches of a whole data set once: (images, labels) or (images, labels, index).
 
     Args:

@@ -1,5 +1,7 @@
 """The encoder: images in, codes out."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -43,7 +45,7 @@ class HashingModel(ImageModel):
         image_size: int,
         *,
         precision: Precision = "float32",
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, image_size, precision=precision, **kwargs)
         self.code_length = code_length

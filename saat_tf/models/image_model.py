@@ -1,6 +1,7 @@
 """What every model of images has: a backbone, and the normalization of pixels in front of it."""
 
 import random
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,7 +26,7 @@ class ImageModel(keras.Model):
         ValueError: unknown backbone or precision, or an image size that cannot be.
     """
 
-    def __init__(self, backbone: str, image_size: int, *, precision: Precision = "float32", **kwargs) -> None:
+    def __init__(self, backbone: str, image_size: int, *, precision: Precision = "float32", **kwargs: Any) -> None:
         # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.backbone_name = backbone

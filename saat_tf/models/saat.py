@@ -1,5 +1,7 @@
 """SAAT: semantic-aware adversarial training."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -57,7 +59,7 @@ class SAAT(AdversarialTraining):
         *,
         adversarial_weight: float = 1.0,
         quantization_weight: float = 1e-4,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(encoder, code_bank, hashing_loss, **options)
         if adversarial_weight < 0 or quantization_weight < 0:

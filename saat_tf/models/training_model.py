@@ -1,6 +1,7 @@
 """Base of the training models: the encoder, an optimizer's step, their metrics and how they are saved."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,13 +28,13 @@ class TrainingModel(StepModel):
     # What `get_config` holds as serialized objects.
     PARTS: tuple[str, ...] = ("encoder",)
 
-    def __init__(self, encoder: ImageModel, **kwargs) -> None:
+    def __init__(self, encoder: ImageModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in self.LOSSES}
         self.built = True
 
-    def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options) -> None:
+    def compile(self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", **options: Any) -> None:
         """Compile; an optimizer scales the loss where the encoder is of mixed_float16, and skips steps that overflow.
 
         Keras does that by the policy of the model, which here is that of the encoder's backbone alone. The options are
@@ -51,7 +52,7 @@ class TrainingModel(StepModel):
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Do what comes before the first step, with a data set of all training items in their order."""
 
-    def fit(self, x: object = None, y: object = None, **options) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Fit as Keras does.
 
         Args:
@@ -67,7 +68,7 @@ class TrainingModel(StepModel):
         refuse_options(options)
         held_out = options.get("validation_data")
         if isinstance(held_out, tuple | list):
-            options["validation_data"] = checked_arrays(*parts_of(held_out)[:2], self._check)
+            options["validation_data"] = checked_arrays(held_out[0], parts_of(held_out)[1], self._check)
         elif held_out is not None:
             options["validation_data"] = with_index(held_out, self._check, None)
         if is_array(x):
@@ -79,7 +80,7 @@ class TrainingModel(StepModel):
         with batch_errors():
             return super().fit(x, y, **options)
 
-    def evaluate(self, x: object = None, y: object = None, **options) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
         """Evaluate as Keras does: the losses of images and labels, without a change of anything.
 
         Args:
@@ -164,8 +165,8 @@ class TrainingModel(StepModel):
         metrics = self.metric_variables()
         others = [*self.variables, *(v for optimizer in self.optimizers for v in optimizer.variables)]
         seen = {id(variable) for variable in metrics}
-        state = [v for v in others if not (id(v) in seen or seen.add(id(v)))]
-        return [*state, *metrics]
+        state = {id(v): v for v in others if id(v) not in seen}
+        return [*state.values(), *metrics]
 
     def metric_variables(self) -> list[keras.Variable]:
         """Return the variables of `metrics`."""

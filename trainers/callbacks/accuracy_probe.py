@@ -1,14 +1,14 @@
 """A few fixed images, attacked after each epoch of the adversarial training of a classifier."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks.trajectory import trajectory
 from saat_tf.data.class_split import ClassSplit
-from saat_tf.models import AdversarialClassifier
+from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.robustness_probe import SHOWN, probing_attack, side_by_side
 
@@ -60,9 +60,9 @@ class AccuracyProbe:
         self.classes = np.asarray(split.labels)[list(chosen)]
         self.pgd = probing_attack(threat_model)
         self.seed = tf.constant([seed, 0])
-        self.attack = None
+        self.attack: Callable | None = None
 
-    def measure(self, training: AdversarialClassifier) -> Accuracies:
+    def measure(self, training: TrainingModel) -> Accuracies:
         """Attack the images with the classifier as it is now."""
         classifier = training.encoder
 

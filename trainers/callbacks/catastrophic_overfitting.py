@@ -155,7 +155,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Judge the epoch; this callback comes before the one that saves."""
-        watched = self.score.read(logs, self.model)
+        watched = self.score.read(logs or {}, self.model)
         entry = {**watched._asdict(), "rolled_back": False}
         self.history.append(entry)
         seen = self._since_rollback()

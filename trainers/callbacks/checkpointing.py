@@ -67,7 +67,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.variables = training.training_state()
         self.metric_variables = training.metric_variables()
         self.epoch = self.step = self.steps = 0
-        self.restored_metrics = None
+        self.restored_metrics: list[np.ndarray] | None = None
         self.asked = False
         self.saved_at = time.monotonic()
 
@@ -89,16 +89,16 @@ class Checkpointing(keras.callbacks.Callback):
         if arrays is not None:
             for variable, array in zip(self.variables, arrays, strict=True):
                 variable.assign(array)
-        if self.step:
-            self.restored_metrics = arrays[-len(self.metric_variables) :]
+            if self.step:
+                self.restored_metrics = arrays[-len(self.metric_variables) :]
         return bool(restored)
 
     def _checkpoint_arrays(self) -> list[np.ndarray] | None:
         """Take the run_folder's checkpoint, and its position, where that is one of this phase."""
-        position = None if self.run_folder is None else self.run_folder.position
-        if position is None or position.phase != self.phase:
+        folder = self.run_folder
+        position, checkpoint = (folder.position, folder.checkpoint) if folder else (None, None)
+        if folder is None or position is None or checkpoint is None or position.phase != self.phase:
             return None
-        checkpoint = self.run_folder.checkpoint
         shapes = [tuple(variable.shape) for variable in self.variables]
         if shapes != [array.shape for array in checkpoint.arrays]:
             raise DataError(
@@ -106,7 +106,7 @@ class Checkpointing(keras.callbacks.Callback):
                 f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )
         self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
-        self.run_folder.checkpoint = None  # as large as the model
+        folder.checkpoint = None  # as large as the model
         return checkpoint.arrays
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -121,7 +121,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.step += 1
         self.steps += 1
         is_last = self.step == self.epoch_steps
-        is_due = bool(self.every) and self.step % self.every == 0
+        is_due = self.every is not None and self.step % self.every == 0
         is_told = self.asked and self.workers.count == 1
         if not (is_last or is_due or is_told or self.step % LOOK_EVERY == 0):
             return
@@ -148,7 +148,7 @@ class Checkpointing(keras.callbacks.Callback):
         arrays = [variable.numpy() for variable in self.variables]
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
             raise NotFiniteError(self._advice("A weight"))
-        if self.run_folder is not None:
+        if self.run_folder is not None and self.clock is not None:
             self.clock.tick()
             self.run_folder.save(position, arrays)
         self.saved_at = time.monotonic()

@@ -28,8 +28,11 @@ def hold_out(data: RetrievalData, num_queries: int) -> tuple[RetrievalData, Retr
     Raises:
         ValueError: no training image would be left.
     """
-    if not num_queries:
-        return data, None
+    return take_out(data, num_queries) if num_queries else (data, None)
+
+
+def take_out(data: RetrievalData, num_queries: int) -> tuple[RetrievalData, RetrievalData]:
+    """Do `hold_out` for at least one query."""
     available = len(data.train)
     if num_queries >= available:
         raise ValueError(

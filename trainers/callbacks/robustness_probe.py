@@ -1,6 +1,7 @@
 """A few fixed images, attacked after each epoch of adversarial training."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -51,10 +52,24 @@ class Measurement:
         return {"bits_flipped": self.bits_flipped}
 
 
+class Measured(Protocol):
+    """What a probe has measured."""
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """Return float32 (E, S, 3 S, 3): images, adversarial images and their difference."""
+
+    def logs(self) -> dict[str, float]:
+        """Return what goes into the logs of an epoch."""
+
+    def by_step(self) -> dict[str, np.ndarray]:
+        """Return what is known after each step of the attack, by name."""
+
+
 class Probe(Protocol):
     """What is attacked after each epoch."""
 
-    def measure(self, training: TrainingModel) -> Measurement:
+    def measure(self, training: TrainingModel) -> Measured:
         """Attack fixed images with the encoder as it is now."""
 
 
@@ -91,7 +106,7 @@ class RobustnessProbe:
         self.bank_labels = labels
         self.pgd = probing_attack(threat_model)
         self.seed = tf.constant([seed, 0])
-        self.attack = None
+        self.attack: Callable | None = None
 
     def measure(self, training: TrainingModel) -> Measurement:
         """Attack the images with the encoder as it is now."""

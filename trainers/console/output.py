@@ -89,8 +89,9 @@ class FitProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Advance by one step."""
         self.done += 1
-        looked = {"note": _losses(logs)} if CONSOLE.is_terminal and self.done % LOOK_EVERY == 0 else {}
-        self.display.update(self.task, completed=self.done, **looked)
+        if CONSOLE.is_terminal and self.done % LOOK_EVERY == 0:
+            self.display.update(self.task, note=_losses(logs))
+        self.display.update(self.task, completed=self.done)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print the epoch's losses and the time left where no bar shows them."""

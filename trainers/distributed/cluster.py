@@ -86,8 +86,9 @@ def _from_tf_config(text: str) -> Cluster:
     if len(set(addresses)) < len(addresses):
         raise fault("must have an address of its own for each worker", ", ".join(addresses))
     kind, index = task.get("type"), task.get("index")
-    known = isinstance(kind, str) and kind in jobs and type(index) is int  # True is an int to Python
-    if not known or not 0 <= index < len(jobs[kind]):
+    known = isinstance(kind, str) and kind in jobs
+    # True is an int to Python.
+    if not known or type(index) is not int or not 0 <= index < len(jobs[kind]):
         raise fault("must have a `task` with the `type` and the `index` of one of its workers", json.dumps(task))
     before = len(jobs.get("chief", ())) if kind == "worker" else 0
     return Cluster(addresses, before + index)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from trainers.distributed.cluster import Cluster
 from trainers.distributed.messages import Connection, StrangerError, differing, digests, new_nonce, proof, proves
@@ -187,7 +188,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """Take a place, if there is one."""
         return self.places.acquire(blocking=False)
 
-    def process_request_thread(self, request: socket.socket, client_address: object) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a visitor, and free its place."""
         try:
             super().process_request_thread(request, client_address)

@@ -36,7 +36,7 @@ class ClassData:
     digest: str
     skipped: Sequence[str] = ()
 
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str | None]:
         """Return what tells that a checkpoint belongs to this data and this software."""
         return {"data": self.digest, **versions()}
 

@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from saat_tf.data import DataError, RetrievalData
 from trainers.recipes import corel5k, published, scenes
 from trainers.recipes.recipe import FileRecipe, Recipe
 
-DATA_SETS: dict[str, tuple[type[Recipe], Callable[[Recipe], RetrievalData]]] = {
+DATA_SETS: dict[str, tuple[type[Recipe], Callable[[Any], RetrievalData]]] = {
     "coco": (published.CocoRecipe, published.COCO.load),
     "corel5k": (corel5k.Corel5kRecipe, corel5k.load),
     "flickr25k": (published.Flickr25kRecipe, published.FLICKR25K.load),
@@ -30,7 +31,7 @@ def load_data_of(card: dict, data_dir: Path | None = None) -> tuple[Recipe, Retr
     if card["dataset"] not in DATA_SETS:
         raise DataError(f"The card's data set must be one of {', '.join(DATA_SETS)}. Received: {card['dataset']!r}.")
     kind, load = DATA_SETS[card["dataset"]]
-    config = {
+    config: dict[str, Any] = {
         name: Path(value) if value is not None and _is_path(kind, name) else value
         for name, value in card["config"].items()
     }

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 
@@ -34,7 +34,7 @@ class Share:
 # lambda of 1, half of the epochs fall short of it where there are many training images.
 FAST_SHARE = 1 / 2
 FAST = {"inner": "free", "epochs": Share(FAST_SHARE), "adversarial_weight": 3.0}
-RECIPES: Mapping[RecipeName, Mapping[str, object]] = {"paper": {}, "strong": STRONG, "fast": FAST}
+RECIPES: Mapping[str, Mapping[str, object]] = {"paper": {}, "strong": STRONG, "fast": FAST}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class DefenseOptions(InnerOptions):
 Options = TypeVar("Options", bound=DefenseOptions)
 
 
-def named_recipe(kind: type[Options], name: RecipeName, **options: object) -> Options:
+def named_recipe(kind: type[Options], name: str, **options: object) -> Options:
     """Make a recipe of the trainer `kind` with the defaults of the set `name`, of which `options` replace some.
 
     Example:
@@ -73,12 +73,12 @@ def named_recipe(kind: type[Options], name: RecipeName, **options: object) -> Op
         >>> recipe.inner_training, recipe.learning_rate
         ('inference', 0.001)
     """
-    own = {field.name: field.default for field in dataclasses.fields(kind)}
-    defaults = {
+    own: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {
         option: math.ceil(value.share * own[option]) if isinstance(value, Share) else value
         for option, value in RECIPES[name].items()
     }
-    return kind(**{**defaults, **options, "recipe": name})
+    return kind(**{**values, **options, "recipe": name})
 
 
 def read_command_line(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:
@@ -90,8 +90,9 @@ def read_command_line(kind: type[Options], arguments: Sequence[str] | None = Non
     """
     name = asked_recipe(arguments)
     # An unknown name is tyro's to refuse, with the names there are.
-    default = named_recipe(kind, name) if name in RECIPES else None
-    return tyro.cli(kind, args=arguments, default=default)
+    if name not in RECIPES:
+        return tyro.cli(kind, args=arguments)
+    return tyro.cli(kind, args=arguments, default=named_recipe(kind, name))
 
 
 def asked_recipe(arguments: Sequence[str] | None = None) -> str:

@@ -29,7 +29,7 @@ def changed_options(before: Mapping, now: Mapping) -> Iterator[str]:
             yield f"--{name.replace('_', '-')}: {before.get(name)} -> {now.get(name)}"
 
 
-def identity(data: RetrievalData) -> dict[str, str]:
+def identity(data: RetrievalData) -> dict[str, str | None]:
     """Return the identity of data and software that a checkpoint belongs to."""
     digest = hashlib.sha256()
     for split in (data.train, data.database, data.test):

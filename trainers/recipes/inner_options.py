@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, InnerAttack, Steps, half_radius
 from saat_tf.threat_model import ThreatModel, from_255
+
+if TYPE_CHECKING:
+    from trainers.recipes.run_options import RunOptions
 
 InnerName = Literal["pgd", "pgd-2", "pgd-3", "n-fgsm", "fgsm-prior", "yopo", "free"]
 FREE_REPLAYS = 4
@@ -36,19 +39,7 @@ class InnerOptions:
     fgsm-prior and free train on one device. Fewer passes can lead to collapse: see --on-collapse."""
 
 
-class Options(Protocol):
-    """As much of a recipe as the inner attack depends on."""
-
-    inner: InnerName
-    batch_size: int
-    epochs: int
-    epsilon_255: float
-    image_size: int
-    num_steps: int
-    step_255: float
-
-
-def build_inner(recipe: Options, *, num_items: int) -> InnerAttack:
+def build_inner(recipe: "RunOptions", *, num_items: int) -> InnerAttack:
     """Build the inner attack that a recipe names, for so many training images."""
     ball = ThreatModel.from_255(recipe.epsilon_255)
     half, size = half_radius(ball), recipe.image_size
@@ -64,12 +55,12 @@ def build_inner(recipe: Options, *, num_items: int) -> InnerAttack:
     return build[recipe.inner]()
 
 
-def replays_of(recipe: Options) -> int:
+def replays_of(recipe: "RunOptions") -> int:
     """Return how often each batch of adversarial training is fed in a row."""
     return FREE_REPLAYS if recipe.inner == "free" else 1
 
 
-def passes_over_data(recipe: Options, until: int | None = None) -> int:
+def passes_over_data(recipe: "RunOptions", until: int | None = None) -> int:
     """Return how often adversarial training goes over the data: for all of the recipe's epochs, or `until` one of them.
 
     Example:
@@ -80,7 +71,7 @@ def passes_over_data(recipe: Options, until: int | None = None) -> int:
     return math.ceil((until or recipe.epochs) / replays_of(recipe))
 
 
-def check_inner(recipe: Options) -> None:
+def check_inner(recipe: "RunOptions") -> None:
     """Check that the inner attack fits the rest of the recipe.
 
     Raises:

@@ -88,6 +88,10 @@ class RunOptions(InnerOptions):
     seed: int = 0
     """Seed of weights, order, random starts and drawn data."""
 
+    def folder_name(self, name: str) -> str:
+        """Return how the folder of a run on the data set `name` begins."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `folder_name`.")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileOptions:

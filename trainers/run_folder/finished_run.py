@@ -93,6 +93,9 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         train = lists.train.take(range(len(lists.train.paths))[: config["limit_train"]])
         lists = dataclasses.replace(lists, train=train)
     size = config["image_size"]
-    decoding = {"resize_size": resize_size(card), "apply_orientation": applies_orientation(card)}
-    splits = (file_split(images, size, **decoding) for images in (lists.train, lists.database, lists.test))
+    resized, turned = resize_size(card), applies_orientation(card)
+    splits = (
+        file_split(images, size, resized, apply_orientation=turned)
+        for images in (lists.train, lists.database, lists.test)
+    )
     return RetrievalData(card["dataset"], read_class_names(data_dir or kept, lists.train.labels.shape[1]), *splits)

@@ -7,15 +7,16 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from saat_tf.checkpoints import FACTS, Checkpoint, newest_checkpoint, remove_incomplete, save_checkpoint
 from saat_tf.evaluation import RetrievalReport
-from saat_tf.files import TEMPORARY, write_whole
+from saat_tf.files import TEMPORARY, atomic
 from saat_tf.strict_json import parse_json, wrong_fields
 from saat_tf.text_lists import DataError
-from trainers.console.output import warn
+from trainers.console.output import say, warn
 
 # What a checkpoint of a run says beside its arrays.
 FACT_FIELDS = {"position": dict, "identity": dict, "seconds": dict, "logs": dict}
@@ -50,7 +51,7 @@ class RunFolder:
         ValueError: the newest checkpoint is one of other data, or none of a run.
     """
 
-    def __init__(self, run_dir: Path, identity: Mapping[str, str]) -> None:
+    def __init__(self, run_dir: Path, identity: Mapping[str, str | None]) -> None:
         self.run_dir = run_dir
         self.identity = dict(identity)
         self.seconds: dict[str, float] = {}
@@ -78,6 +79,11 @@ class RunFolder:
         """Position from which the run resumes; None where that is the beginning."""
         return Position(**self.checkpoint.facts["position"]) if self.checkpoint else None
 
+    def announce(self) -> None:
+        """Say from where the run resumes, if it does."""
+        if self.checkpoint and (at := self.position):
+            say(f"Resuming from {self.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
+
     def save(self, position: Position, arrays: list[np.ndarray]) -> None:
         """Write a checkpoint; the logs must have been flushed.
 
@@ -101,12 +107,9 @@ class RunFolder:
         """Keep an evaluation, so that it need not be done again."""
         fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
 
-        def write(file: Path) -> None:
-            with open(file, "wb") as stream:
-                np.savez(stream, seconds=json.dumps(self.seconds), **fields)
-
         self._report_file(phase).parent.mkdir(exist_ok=True)
-        write_whole(self._report_file(phase), write)
+        with atomic(self._report_file(phase)) as file, open(file, "wb") as stream:
+            np.savez(stream, seconds=json.dumps(self.seconds), **fields)
 
     def load_report(self, phase: str) -> RetrievalReport | None:
         """Return a kept evaluation, or None where there is none that is whole."""
@@ -115,9 +118,9 @@ class RunFolder:
             return None
         try:
             with np.load(file, allow_pickle=False) as stored:
-                fields = {name: stored[name] for name in stored.files}
+                fields: dict[str, Any] = {name: stored[name] for name in stored.files}
             seconds = _checked_seconds(parse_json(str(fields.pop("seconds")), "seconds"))
-            report = RetrievalReport(**{name: x if x.ndim else float(x) for name, x in fields.items()})
+            report = RetrievalReport(**dict[str, Any]((name, x if x.ndim else float(x)) for name, x in fields.items()))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             warn(f"{file}: not a whole evaluation ({error}). The model is evaluated again.")
             return None

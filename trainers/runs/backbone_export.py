@@ -1,6 +1,7 @@
 """What a pre-training leaves: the backbone's weights, the classifier, its predictions, and a card."""
 
 import hashlib
+from typing import Any
 
 from saat_tf.attacks import PGD, HalvingStep, SignStep, alignment
 from saat_tf.backbones import load_weights_file, save_weights_file
@@ -57,7 +58,7 @@ def export_backbone(
         )
     predictions.save(folder / PREDICTIONS_FILE)
     epoch_steps = steps_of(recipe, data.train, replays_of(recipe))
-    card = {
+    card: dict[str, Any] = {
         "dataset": data.name,
         "backbone": recipe.backbone,
         "image_size": recipe.image_size,

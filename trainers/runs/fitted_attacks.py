@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -57,6 +58,6 @@ def _prototype_net(model: Evaluated, data: RetrievalData, folder: Path, *, epoch
     return net
 
 
-def _knowing(model: Evaluated, **more: object) -> Evaluated:
+def _knowing(model: Evaluated, **more: Any) -> Evaluated:
     known: Knowledge = dataclasses.replace(model.known, **more)
     return dataclasses.replace(model, known=known)

@@ -1,6 +1,6 @@
 """The run of a pre-training: adversarial classification, and a backbone with a card in the end."""
 
-from saat_tf.data import spread_indices
+from saat_tf.data import DataError, spread_indices
 from saat_tf.files import write_json, write_text
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.threat_model import ThreatModel
@@ -28,7 +28,9 @@ def build(recipe: PretrainRecipe, data: ClassData) -> Classifier:
     Raises:
         ValueError: the weights are not to be had, or a checkpoint is to be exported and there is none.
     """
-    if recipe.export_only and not (recipe.resume and any((recipe.run_dir / "checkpoints").glob("[0-9]*"))):
+    if recipe.export_only and not (
+        recipe.resume and recipe.run_dir and any((recipe.run_dir / "checkpoints").glob("[0-9]*"))
+    ):
         raise ValueError(
             f"--export-only exports a checkpoint of the run that --resume --run-dir names. Received: {recipe.run_dir}, "
             "which has none."
@@ -75,10 +77,11 @@ def run(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_fol
         f"{data.name}: {len(data.train)} training images, {len(data.held_out)} held out, {len(data.class_names)} "
         f"classes. Run folder: {run_dir}"
     )
-    if run_folder.position is not None:
-        at = run_folder.position
-        say(f"Resuming from {run_folder.checkpoint.folder}: {at.epoch} epochs and {at.step} steps done.")
-    steps = run_folder.position.steps if recipe.export_only else None
+    run_folder.announce()
+    position = run_folder.position
+    if recipe.export_only and position is None:
+        raise DataError(f"{run_folder.checkpoints}: --export-only needs a whole checkpoint, and there is none.")
+    steps = position.steps if recipe.export_only and position else None
     train(recipe, data, classifier, run_folder)
     card = export_backbone(recipe, data, classifier, run_folder, steps=steps)
     if not recipe.export_only:

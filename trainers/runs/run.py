@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,11 +12,10 @@ import keras
 import tensorflow as tf
 
 from saat_tf.attacks import ATTACKS
-from saat_tf.backbones import backbone_spec
-from saat_tf.codes import BITS_PER_BYTE
 from saat_tf.command_line import FAILED, INTERRUPTED, USAGE_ERROR, ExitCode
 from saat_tf.data import DataError, RetrievalData, write_image_lists
 from saat_tf.evaluation import (
+    RetrievalReport,
     attacked_queries,
     evaluate,
     machine,
@@ -41,7 +39,7 @@ from trainers.distributed.rendezvous import rendezvous
 from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.recipes.file_data import FileData
 from trainers.recipes.identity import identity, options
-from trainers.recipes.inner_options import check_inner
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.recipe import Recipe
 from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.models import load_weights
@@ -52,30 +50,6 @@ from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashin
 from trainers.runs.worker_run import run_worker
 
 SHOWN_QUERIES = 3
-AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
-ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
-NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, "at least 0 and finite")
-NONE_OR_NOT_NEGATIVE = (lambda value: value is None or 0 <= value < math.inf, "at least 0 and finite")
-BELOW_ONE = (lambda value: 0 <= value < 1, "in [0, 1)")
-OPTION_RANGES = {
-    **dict.fromkeys(("image_size", "batch_size", "pretrain_epochs", "epochs", "num_steps"), AT_LEAST_ONE),
-    **dict.fromkeys(("attack_steps", "top_k"), AT_LEAST_ONE),
-    **dict.fromkeys(("pretrain_learning_rate", "learning_rate"), ABOVE_ZERO),
-    **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
-    **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight", "ramp_epochs"), NOT_NEGATIVE),
-    **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
-    **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
-    "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
-    "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
-    "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
-    "held_out_share": (lambda value: 0 < value < 1, "in (0, 1)"),
-    **dict.fromkeys(("restarts",), AT_LEAST_ONE),
-    "test_images": (lambda value: value is None or value >= 1, "at least 1"),
-    "limit_train": (lambda value: value is None or value >= 1, "at least 1"),
-    "checkpoint_every": (lambda value: value is None or value >= 1, "at least 1"),
-    "worker_timeout": ABOVE_ZERO,
-    "seed": (lambda value: 0 <= value < 2**31, "in [0, 2^31)"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +65,7 @@ class Program:
     """
 
     build: Callable[..., ImageModel]
-    identity: Callable[..., dict[str, str]]
+    identity: Callable[..., dict[str, str | None]]
     phases: Callable[..., Sequence[str]]
     run: Callable[..., None]
     run_worker: Callable[..., None]
@@ -156,7 +130,7 @@ def start(
         synchronize_batch_norm(model)
         workers = Workers(strategy)
         own_identity = program.identity(data)
-        workers.check_same(own_identity["data"])
+        workers.check_same(str(own_identity["data"]))
         if workers.is_chief:
             run_dir.mkdir(parents=True, exist_ok=recipe.resume)
             locks.enter_context(lock_folder(run_dir))
@@ -188,37 +162,6 @@ def start(
     return 0
 
 
-def check_recipe(recipe: RunOptions) -> None:
-    """Check the options before anything else happens.
-
-    Raises:
-        ValueError: an option is out of its range; the message names it.
-    """
-    for option, (fits, expected) in OPTION_RANGES.items():
-        if hasattr(recipe, option) and not fits(value := getattr(recipe, option)):
-            raise ValueError(f"--{option.replace('_', '-')} must be {expected}. Received: {value}.")
-    check_inner(recipe)
-    check_weights(recipe)
-
-
-def check_weights(recipe: RunOptions) -> None:
-    """Check that the recipe's backbone exists and can have the weights that it asks for.
-
-    Raises:
-        ValueError: there is no such backbone, no such file, or no such weights of it.
-    """
-    spec = backbone_spec(recipe.backbone)
-    if recipe.pretrained and recipe.weights:
-        raise ValueError(f"--pretrained and --weights {recipe.weights} exclude each other. Add --no-pretrained.")
-    if recipe.pretrained and spec.load_pretrained is None:
-        raise ValueError(
-            f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
-            f"{recipe.backbone}. Add --no-pretrained to start from random weights, or give them as a file by --weights."
-        )
-    if recipe.weights and not recipe.weights.is_file():
-        raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
-
-
 def build(recipe: Recipe, data: RetrievalData) -> HashingModel:
     """Build the encoder, after a check of the data, and of whether they can be held out as the recipe says."""
     check_data(data)
@@ -247,13 +190,11 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
     threat_model = ThreatModel.from_255(recipe.epsilon_255)
     with encoder.distribute_strategy.scope():
         hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
-    reports = {}
+    reports: dict[str, RetrievalReport] = {}
     data, held_out = hold_out(data, recipe.held_out_queries)
     workers = Workers(encoder.distribute_strategy)
     resumed = run_folder.position.phase if run_folder.position else "hashing"
-    if run_folder.position is not None:
-        at = run_folder.position
-        say(f"Resuming from {run_folder.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
+    run_folder.announce()
     is_over = True
     for defense, phase, train, model_file in phases(recipe, held_out):
         (is_over,) = workers.any(is_over and phase != resumed)
@@ -262,10 +203,10 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         else:
             train(recipe, data, encoder, hashing_loss, run_folder)
             write_whole(run_dir / model_file, encoder.save)
-        reports[defense] = run_folder.load_report(phase)
-        if reports[defense] is None:
+        report = run_folder.load_report(phase)
+        if report is None:
             with run_folder.timed("evaluate"):
-                reports[defense] = evaluate(
+                report = evaluate(
                     encoder,
                     data,
                     lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
@@ -276,7 +217,8 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                     jit_compile=recipe.jit,
                     track=track,
                 )
-            run_folder.save_report(phase, reports[defense])
+            run_folder.save_report(phase, report)
+        reports[defense] = report
         workers.wait()
     card = {
         "dataset": data.name,
@@ -291,15 +233,15 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         "seconds": {phase: round(spent, 1) for phase, spent in run_folder.seconds.items()},
         "peak_rss_mb": round(peak_rss_mb()),
         "results": [
-            row for defense, report in reports.items() for row in results(report, defense=defense, top_k=recipe.top_k)
+            row for defense, scored in reports.items() for row in results(scored, defense=defense, top_k=recipe.top_k)
         ],
     }
     plot_maps(card, run_dir / "maps.png")
     queries = [
         shown
         for i in range(min(SHOWN_QUERIES, len(data.test)))
-        for defense, report in reports.items()
-        for shown in attacked_queries(DEFENSES[defense], report, data, [i])
+        for defense, scored in reports.items()
+        for shown in attacked_queries(DEFENSES[defense], scored, data, [i])
     ]
     plot_queries(queries, threat_model.epsilon, run_dir / "queries.png")
     write_json(run_dir / "card.json", card)  # last: it tells that the run is finished

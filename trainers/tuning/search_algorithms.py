@@ -37,6 +37,9 @@ class ResumableOracle(kt.Oracle):
         options: those of the second base.
     """
 
+    end_order: list[str]
+    _retry_queue: list[str]
+
     def __init__(
         self, *, cause_of: Callable[[str], str], report: Callable[["ResumableOracle", str], None], **options: object
     ) -> None:

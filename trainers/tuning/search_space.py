@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras_tuner as kt
 
 from trainers.recipes.inner_options import STEP_OPTIONS
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.recipe import Recipe
-from trainers.runs.run import check_recipe
 
 INTEGERS = ("num_steps",)
 # Options that change nothing of the undefended model, from which every trial starts.
@@ -43,8 +44,8 @@ class Dimension:
         if self.scale == "list":
             return self.values
         low, high = self.values
-        middle = math.sqrt(low * high) if self.scale == "log" else (low + high) / 2
-        middle = round(middle) if self.name in INTEGERS else rounded(middle)
+        between = math.sqrt(low * high) if self.scale == "log" else (low + high) / 2
+        middle = round(between) if self.name in INTEGERS else rounded(between)
         return tuple(dict.fromkeys((low, middle, high)))
 
     def __str__(self) -> str:
@@ -85,7 +86,7 @@ def read_space(texts: Sequence[str], recipe: Recipe) -> tuple[Dimension, ...]:
     for dimension in space:
         for value in dimension.values:
             try:
-                check_recipe(dataclasses.replace(recipe, **{dimension.name: value}))
+                check_recipe(dataclasses.replace(recipe, **dict[str, Any]({dimension.name: value})))
             except ValueError as error:
                 raise ValueError(f"--space {dimension}: {error}") from error
     return space
@@ -143,8 +144,8 @@ def hyperparameters(space: Sequence[Dimension], *, grid: bool = False) -> kt.Hyp
     return parameters
 
 
-def rounded(value: float | int | str) -> float | int | str:
-    """Round a number to six digits, as it is shown, so that what is shown repeats the trial."""
+def rounded(value: float) -> float:
+    """Round a number to six digits, as it is shown, so that what is shown repeats the trial; integers stay."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 

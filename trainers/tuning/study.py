@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 
 from saat_tf.evaluation import result_value
 from saat_tf.files import write_json, write_whole
@@ -48,6 +48,13 @@ class Result:
     robust_interval: tuple[float, float] | None = None
     seconds: float | None = None
     pareto: bool = False
+
+    @property
+    def maps(self) -> tuple[float, float]:
+        """Clean and robust MAP of a completed trial."""
+        if self.clean is None or self.robust is None:
+            raise ValueError(f"Trial {self.trial} is {self.status}, and has no MAP.")
+        return self.clean, self.robust
 
 
 class Study:
@@ -126,14 +133,14 @@ class Study:
         """Return the results of KerasTuner's trials, in the order of their numbers."""
         found = [self._result(trial) for trial in sorted(trials, key=lambda trial: int(trial.trial_id))]
         completed = [result for result in found if result.status == COMPLETED]
-        best = dict(
-            zip((one.trial for one in completed), pareto([(x.clean, x.robust) for x in completed]), strict=True)
-        )
+        best = dict(zip((one.trial for one in completed), pareto([x.maps for x in completed]), strict=True))
         return [dataclasses.replace(result, pareto=best.get(result.trial, False)) for result in found]
 
     def write(self, results: Sequence[Result], *, over: bool) -> dict:
         """Write study.json and study.csv, and return what is in the first; `over` where no trial is to come."""
         undefended = read_card(self.undefended)
+        if undefended is None:
+            raise FileNotFoundError(f"{self.undefended}: no finished run. It is trained before any trial.")
         content = {
             **{name: undefended[name] for name in ("dataset", "code_length", "epsilon_255", "chance_map", "queries")},
             "over": over,
@@ -165,7 +172,7 @@ class Study:
     def _begun_with(self) -> dict:
         return read_object(self._options, {}, remedy="Restore it, or choose another --study-dir.")
 
-    def _result(self, trial: object) -> Result:
+    def _result(self, trial: Trial) -> Result:
         values = {name: v for name, v in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
         about = {"trial": trial.trial_id, "values": values}
         folder = self.trial(trial.trial_id)
@@ -201,10 +208,11 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     values = np.reshape(np.asarray(points, np.float64), (-1, 2))
     at_least = (values[:, None] >= values).all(axis=-1)  # (N, 1, 2), (N, 2) -> (N, N)
     better = (values[:, None] > values).any(axis=-1)
-    return [not dominated for dominated in (at_least & better).any(axis=0)]
+    dominated = np.any(at_least & better, axis=0)
+    return np.logical_not(dominated).tolist()
 
 
 def best_of(results: Sequence[Result]) -> Result | None:
     """Return the completed trial of the highest robust MAP, the first of equals, or None where there is none."""
     completed = [result for result in results if result.status == COMPLETED]
-    return max(completed, key=lambda result: result.robust, default=None)
+    return max(completed, key=lambda result: result.maps[1], default=None)

@@ -67,7 +67,7 @@ def plot_pareto(content: dict, results: Sequence[Result], path: Path) -> None:
     """Draw clean against robust MAP of the trials, with the Pareto front, the undefended model and chance."""
     figure, axes = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
     completed = [result for result in results if result.status == COMPLETED]
-    front = sorted((result for result in completed if result.pareto), key=lambda result: result.clean)
+    front = sorted((result for result in completed if result.pareto), key=lambda result: result.maps[0])
     rest = [result for result in completed if not result.pareto]
     chance, start = content["chance_map"], content["undefended"]
     axes.axvline(chance, color=CHANCE, linestyle=":", linewidth=1)
@@ -116,10 +116,10 @@ def command_of(recipe: Recipe, data_set: str, result: Result) -> str:
 
 
 def _maps(clean: float | None, robust: float | None, interval: Sequence[float] | None) -> tuple[str, str, str]:
-    if clean is None:
+    if clean is None or robust is None or interval is None:
         return "-", "-", "-"
     return f"{clean:.3f}", f"{robust:.3f}", f"{(interval[1] - interval[0]) / 2:.3f}"
 
 
 def _places(results: Sequence[Result]) -> tuple[list[float], list[float]]:
-    return [result.clean for result in results], [result.robust for result in results]
+    return [result.maps[0] for result in results], [result.maps[1] for result in results]

@@ -6,9 +6,11 @@ import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import filelock
 import keras
+import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks import ATTACKS
@@ -96,7 +98,7 @@ class TrialRunner:
             encoder, hashing_loss = self._build(recipe)
             data, held_out = hold_out(self.data, recipe.held_out_queries)
             run_folder = RunFolder(folder, identity(self.data))
-            if run_folder.position.phase == "hashing":
+            if run_folder.position is not None and run_folder.position.phase == "hashing":
                 pretrain(recipe, data, encoder, hashing_loss, run_folder)  # has ended: this brings its variables back
             train_adversarially(recipe, data, encoder, hashing_loss, run_folder, held_out=held_out, until=epochs)
             trained = {"values": dict(values), "epochs": epochs or recipe.epochs, "of_epochs": recipe.epochs}
@@ -152,7 +154,7 @@ class TrialRunner:
         return card
 
     def _rows(self, report: RetrievalReport, recipe: Recipe, defense: str) -> list[dict]:
-        def row(codes: object, **setting: object) -> dict:
+        def row(codes: np.ndarray, **setting: Any) -> dict:
             labels, known = self.validation.test.labels, self.validation.database.labels
             values = average_precisions(codes, report.database_codes, labels, known, top_k=recipe.top_k)
             return result_row(Score(codes, values), defense=defense, top_k=recipe.top_k, **setting)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.tolerant_decode import decoding_fault
@@ -52,14 +52,14 @@ def check_images(lists: ImageLists, track: Track = silent, *, skip: bool = False
         DataError: without `skip`, an image is truncated, is no image, is of another format, or is refused by its header
             as docs/images.md says; the message names the list, the line and the file.
     """
-    places = {}
-    for split in (lists.train, lists.database, lists.test):
-        for path, line in zip(split.paths, split.lines, strict=True):
-            places.setdefault(path, []).append((split.name, line))
+    places: dict[Path, list[tuple[str, int]]] = {}
+    for images in (lists.train, lists.database, lists.test):
+        for path, line in zip(images.paths, images.lines, strict=True):
+            places.setdefault(path, []).append((images.name, line))
     unreadable = []
     with contextlib.closing(image_faults(list(places), track)) as faults:
         for path, fault in faults:
-            found = [UnreadableImage(*place, path, fault) for place in places[path] if fault]
+            found = [UnreadableImage(split, line, path, fault) for split, line in places[path] if fault]
             if found and not skip:
                 raise DataError(f"{found[0]} Replace it, or drop its lines.")
             unreadable += found
@@ -83,7 +83,7 @@ def drop_images(lists: ImageLists, unreadable: Sequence[UnreadableImage]) -> Ima
 
 
 def image_faults(
-    paths: Sequence[Item], track: Track = silent, *, read: Callable[[Item], tuple[bytes, str | None]] = read_file
+    paths: Sequence[Item], track: Track = silent, *, read: Callable[[Any], tuple[bytes, str | None]] = read_file
 ) -> Generator[tuple[Item, str | None], None, None]:
     """Decode image files, all cores at a time.
 

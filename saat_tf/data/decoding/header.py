@@ -64,7 +64,7 @@ def refusal(contents: bytes) -> str | None:
     if not contents:
         return "it is empty"
     header = _header(contents)
-    if header.refusal or header.width is None:
+    if header.refusal or header.width is None or header.height is None:
         return header.refusal
     shorter, longer = sorted((header.width, header.height))
     size = f"{header.width} x {header.height} pixels"

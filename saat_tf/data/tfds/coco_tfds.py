@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from saat_tf.data.labelled_images import LabelledImages
 from saat_tf.data.tfds.coco import CLASS_NAMES, HOW_TO_GET
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 from saat_tf.progress import Track, silent
 from saat_tf.text_lists import DataError
 
@@ -120,7 +120,7 @@ def _write_images(builder: tfds.core.DatasetBuilder, folder: Path, track: Track)
                 continue
             if Path(name).name != name:
                 raise DataError(f"{builder.data_dir}: expected the name of a file in one folder. Received: {name!r}.")
-            write_whole(folder / name, lambda file, contents=example["image"]: file.write_bytes(contents))
+            write_bytes(folder / name, example["image"])
             ids.append(name)
             rows.append(labels)
     if not ids:

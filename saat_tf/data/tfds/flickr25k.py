@@ -27,6 +27,7 @@ Fetch both archives from https://press.liacs.nl/mirflickr/mirdownload.html into 
   mirflickr25k.zip                    3 GB; unpacked, the folder mirflickr/ with im1.jpg to im25000.jpg
   mirflickr25k_annotations_v080.zip   unpacked, the folder mirflickr25k_annotations_v080/ (or annotations/) with
                                       animals.txt, baby.txt, baby_r1.txt and so on, one image number a line"""
+MISSING = "there are no {} of MIRFLICKR-25K.\n" + HOW_TO_GET
 
 
 def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = False) -> LabelledImages:
@@ -49,7 +50,7 @@ def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = Fa
     """
     if columns not in (len(CLASS_NAMES), len(POTENTIAL)):
         raise ValueError(f"expected columns 38 or 24. Received: {columns}.")
-    images = find_folder(data_dir, ("mirflickr", "mirflickr25k.zip/mirflickr"))
+    images = find_folder(data_dir, ("mirflickr", "mirflickr25k.zip/mirflickr"), MISSING.format("images"))
     annotations = find_folder(
         data_dir,
         (
@@ -59,11 +60,9 @@ def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = Fa
             "mirflickr25k_annotations_v080.zip/",
             "mirflickr25k_annotations_v080.zip/mirflickr25k_annotations_v080",
         ),
+        MISSING.format("annotations"),
         containing=f"{POTENTIAL[0]}.txt",
     )
-    for found, what in ((images, "images"), (annotations, "annotations")):
-        if found is None:
-            raise DataError(f"{data_dir}: there are no {what} of MIRFLICKR-25K.\n{HOW_TO_GET}")
     labels = np.zeros((NUM_IMAGES, columns), np.uint8)
     for column, name in enumerate(CLASS_NAMES[:columns]):
         labels[_image_numbers(annotations / f"{name}.txt"), column] = 1

@@ -12,7 +12,7 @@ from saat_tf.data.labelled_images import LabelledImages, read_contents
 from saat_tf.text_lists import DataError
 
 
-class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A data set of labelled images, all in one split named `images`; `saat_tf.data.splits` divides it.
 
     Examples have `image` as it was encoded, `labels` (C,) of 0/1 as uint8, and `id`. The names of the label columns and

@@ -20,6 +20,7 @@ are or unpacked:
   ImageList.zip     unpacked, ImageList/Imagelist.txt: 269,648 lines such as actor\\0001_2124494179.jpg
 and put the images, which the authors give on request, into the folder Flickr/ (or images/) there: as
 Flickr/actor/0001_2124494179.jpg, or all in one folder as Flickr/0001_2124494179.jpg"""
+MISSING = "there is no {} of NUS-WIDE.\n" + HOW_TO_GET
 
 
 def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
@@ -40,15 +41,17 @@ def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImag
         DataError: lists are missing, damaged or of unequal length, or image files are missing.
     """
     truth = find_folder(
-        data_dir, ("Groundtruth/AllLabels", "Groundtruth.zip/AllLabels", "Groundtruth.zip/Groundtruth/AllLabels")
+        data_dir,
+        ("Groundtruth/AllLabels", "Groundtruth.zip/AllLabels", "Groundtruth.zip/Groundtruth/AllLabels"),
+        MISSING.format("ground truth"),
     )
     lists = find_folder(
-        data_dir, ("ImageList", "ImageList.zip/ImageList", "ImageList.zip/"), containing="Imagelist.txt"
+        data_dir,
+        ("ImageList", "ImageList.zip/ImageList", "ImageList.zip/"),
+        MISSING.format("image list"),
+        containing="Imagelist.txt",
     )
-    images = find_folder(data_dir, ("Flickr", "images", "image"))
-    for found, what in ((truth, "ground truth"), (lists, "image list"), (images, "folder of images")):
-        if found is None:
-            raise DataError(f"{data_dir}: there is no {what} of NUS-WIDE.\n{HOW_TO_GET}")
+    images = find_folder(data_dir, ("Flickr", "images", "image"), MISSING.format("folder of images"))
     names = _image_names(lists / "Imagelist.txt")
     concepts, labels = _commonest(truth, len(names))
     kept = np.flatnonzero(labels.any(axis=1))

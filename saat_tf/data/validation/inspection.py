@@ -91,7 +91,8 @@ def _inspect(folder: Path, name: str, lists: dict[str, Path], decode: bool, trac
 
 
 def _duplicates(split: ListedSplit, keys: list[str]) -> Iterator[Fault]:
-    first, places = {}, []
+    first: dict[str, int] = {}
+    places = []
     for index, key in enumerate(keys):
         if key and key in first:
             places.append(f"{split.place(index)} (also line {first[key] + 1})")
@@ -105,9 +106,10 @@ def _duplicates(split: ListedSplit, keys: list[str]) -> Iterator[Fault]:
 
 
 def _label_conflicts(splits: dict[str, ListedSplit], keys: dict[str, list[str]]) -> Iterator[Fault]:
-    first, places = {}, []
+    first: dict[str, tuple[bytes, str]] = {}
+    places = []
     for split in splits.values():
-        for index in np.flatnonzero(split.is_read):
+        for index in np.flatnonzero(split.is_read).tolist():
             key = keys[split.name][index]
             row, place = first.setdefault(key, (split.labels[index].tobytes(), split.label_place(index)))
             if key and row != split.labels[index].tobytes():
@@ -137,7 +139,7 @@ def _widths(splits: dict[str, ListedSplit]) -> Iterator[Fault]:
 
 
 def _image_faults(splits: dict[str, ListedSplit], keys: dict[str, list[str]], track: Track) -> Iterator[Fault]:
-    places = {}
+    places: dict[str, list[str]] = {}
     for split in splits.values():
         for index, key in enumerate(keys[split.name]):
             if key:

@@ -55,7 +55,8 @@ def find_lists(folder: Path) -> tuple[dict[str, dict[str, Path]], list[Fault]]:
     Returns:
         data set ("" without a name) -> list ("train_img", ...) -> file, and what looks like a list and is none.
     """
-    found, faults = {}, []
+    found: dict[str, dict[str, Path]] = {}
+    faults = []
     for file in sorted(folder.iterdir()):
         if match := LIST_NAME.fullmatch(file.name):
             lists = found.setdefault(match["data_set"], {})

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))
 CLEAN, CHANCE = "#000000", "#666666"
 # A figure this wide is legible on a phone, and two fit beside each other on a desk. In inches.
 WIDTH = 4.6
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
@@ -53,9 +54,10 @@ class Picture:
 
     def save(self, folder: Path) -> Path:
         """Write `name`.png and `name`.svg into `folder`; return the path of the PNG."""
-        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": PNG_DPI})):
-            with matplotlib.rc_context(STYLE):
-                write_whole(folder / f"{self.name}.{suffix}", lambda path, o=options: self.figure.savefig(path, **o))
+        with matplotlib.rc_context(STYLE):
+            # Without the date, one figure gives one file.
+            write_whole(folder / f"{self.name}.svg", lambda path: self.figure.savefig(path, metadata={"Date": None}))
+            write_whole(folder / f"{self.name}.png", lambda path: self.figure.savefig(path, dpi=PNG_DPI))
         return folder / f"{self.name}.png"
 
 
@@ -64,10 +66,10 @@ class Line:
     """A curve, or a row of dots: a label, its points and, where known, the ends of their intervals."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    low: Sequence[float] | np.ndarray | None = None
+    high: Sequence[float] | np.ndarray | None = None
 
 
 @contextlib.contextmanager
@@ -91,7 +93,7 @@ def dots(rows: Sequence[str], groups: Sequence[Line], chance: float, xlabel: str
         for i, group in enumerate(groups):
             places = np.asarray(group.x) + 0.44 * ((i + 0.5) / len(groups) - 0.5)
             values = np.asarray(group.y)
-            spread = np.abs(np.stack([group.low, group.high]) - values)
+            spread = np.abs(np.array([group.low, group.high], np.float64) - values)
             axes.errorbar(
                 values, places, xerr=spread, fmt=MARKERS[i % len(MARKERS)], color=COLORS[i % len(COLORS)],
                 markersize=6, capsize=2.5, linewidth=1.2, label=group.label,
@@ -190,7 +192,7 @@ def query_pictures(
     """
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
-        parts = figure.subfigures(3, 1, height_ratios=(1.55, 1.25, 1.25))
+        parts = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.55, 1.25, 1.25))[:, 0]
         change = np.clip(gain * (adversarial_image - image) + 0.5, 0, 1)
         titled = (("query", image), ("adversarial", adversarial_image), (f"change x {gain:.0f}", change))
         for axes, (title, shown) in zip(parts[0].subplots(1, 3), titled, strict=True):

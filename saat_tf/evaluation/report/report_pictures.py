@@ -234,7 +234,7 @@ def query_picture(
 
 def transfer_picture(values: np.ndarray, surrogates: Sequence[str], victims: Sequence[str], metric: str) -> Picture:
     """Show how attacks made against one model work on another."""
-    i, j = np.unravel_index(np.argmin(values), values.shape)
+    i, j = divmod(int(np.argmin(values)), values.shape[1])
     return Picture(
         "transfer",
         matrix(values, surrogates, victims),
@@ -246,7 +246,7 @@ def transfer_picture(values: np.ndarray, surrogates: Sequence[str], victims: Seq
 
 
 def _names(labels: np.ndarray, data: RetrievalData) -> str:
-    return ", ".join(str(data.class_names[c]) for c in np.flatnonzero(labels)) or "no label"
+    return ", ".join(str(data.class_names[c]) for c in np.flatnonzero(labels).tolist()) or "no label"
 
 
 def _cutoffs(num_items: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from saat_tf.evaluation.report.report_pictures import (
     transfer_picture,
 )
 from saat_tf.evaluation.scores import DefenseScores, score_defense
-from saat_tf.files import write_whole
+from saat_tf.files import write_bytes
 from saat_tf.metrics import TIE_RULE, chance_map
 from saat_tf.pages import data_uri, page_templates
 
@@ -60,7 +60,7 @@ def write_report(report: ReportInput, folder: Path) -> Path:
         config=dict(_flat(report.config)),
     )  # fmt: skip
     # A file name that is no valid UTF-8 arrives as lone surrogates.
-    write_whole(path, lambda temporary: temporary.write_bytes(html.encode("utf-8", "replace")))
+    write_bytes(path, html.encode("utf-8", "replace"))
     return path
 
 
@@ -83,13 +83,14 @@ def _pictures(
 
 def _examples(report: ReportInput, models: list[tuple], scores: Mapping[str, DefenseScores]) -> Iterator[Picture]:
     """Show each query under all models before the next one."""
-    shown = [(slug, defense) for (slug, *_), defense in zip(models, report.defenses, strict=True) if defense.examples]
-    for i in range(max((len(defense.examples.images) for _, defense in shown), default=0)):
-        for slug, defense in shown:
-            if i < len(defense.examples.images):
-                attack = scores[defense.title].attacks[defense.examples.attack]
+    slugs = [slug for slug, *_ in models]
+    shown = [(slug, x, x.examples) for slug, x in zip(slugs, report.defenses, strict=True) if x.examples]
+    for i in range(max((len(examples.images) for *_, examples in shown), default=0)):
+        for slug, defense, examples in shown:
+            if i < len(examples.images):
+                attack = scores[defense.title].attacks[examples.attack]
                 parts = defense.encoded, report.data
-                yield query_picture(slug, defense.title, i, defense.examples.images[i], attack, parts)
+                yield query_picture(slug, defense.title, i, examples.images[i], attack, parts)
 
 
 def _embedded(shown: Picture, figures: Path) -> dict[str, str | int]:

@@ -39,12 +39,16 @@ class InnerAttack:
     step's own pass, and `replays` how often each batch has to be fed for it.
     """
 
-    passes: int
     replays = 1
     # Whether it keeps something of each image, and so has to know which image is which.
     needs_index = False
     # Whether update_from_training is to be told the pixel slopes of the step's own loss.
     uses_training_gradients = False
+
+    @property
+    def passes(self) -> int:
+        """Passes through the whole network and back to the pixels."""
+        raise NotImplementedError(f"{type(self).__name__} must say its `passes`.")
 
     def perturb(self, step: InnerStep, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
         """Return adversarial images (B, S, S, 3) in [0, 1] whose codes near `wanted_codes` (B, K) of -1/+1."""

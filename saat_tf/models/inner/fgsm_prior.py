@@ -1,5 +1,7 @@
 """One step that begins where the epoch before has ended."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -42,7 +44,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
     passes = 1
     needs_index = True
 
-    def __init__(self, *, num_items: int, image_size: int, **kwargs) -> None:
+    def __init__(self, *, num_items: int, image_size: int, **kwargs: Any) -> None:
         super().__init__(**{"name": "fgsm_prior", **kwargs, "dtype": "float32"})
         self.num_items = num_items
         self.image_size = image_size

@@ -1,5 +1,7 @@
 """No pass of its own: pixels move by the backward pass that trains the weights."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -39,7 +41,7 @@ class Free(InnerAttack, keras.layers.Layer):
     passes = 0
     uses_training_gradients = True
 
-    def __init__(self, *, batch_size: int, image_size: int, replays: int = 4, **kwargs) -> None:
+    def __init__(self, *, batch_size: int, image_size: int, replays: int = 4, **kwargs: Any) -> None:
         super().__init__(**{"name": "free", **kwargs, "dtype": "float32"})
         if replays < 1:
             raise ValueError(f"`replays` must be at least 1. Received: {replays}. Usual is 4 or 8.")

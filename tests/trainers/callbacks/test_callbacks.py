@@ -16,6 +16,7 @@ from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingE
 from trainers.callbacks.robustness_probe import STEPS, RobustnessProbe
 from trainers.callbacks.tensorboard import PROFILED_STEPS
 from trainers.recipes import scenes
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs import run
@@ -127,7 +128,7 @@ def test_watching_can_be_left_out():
     recipe = ScenesRecipe(watch_queries=0, **SMALL)
     assert build_probe(recipe, scenes.load(recipe), None) is None
     with pytest.raises(ValueError, match="--watch-queries must be at least 0"):
-        run.check_recipe(ScenesRecipe(watch_queries=-1))
+        check_recipe(ScenesRecipe(watch_queries=-1))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from trainers.recipes import scenes
 from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.defense_options import read_command_line
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
+from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.state import RunFolder
-from trainers.runs import run
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
 from trainers.tuning.search_space import default_space
 
@@ -58,17 +58,17 @@ def test_epochs_of_free_are_updates_of_the_weights(inner, epochs, until, expecte
 def test_random_crops_are_refused_where_a_perturbation_is_kept_for_each_image():
     recipe = Corel5kRecipe(inner="fgsm-prior", random_crop=True)
     with pytest.raises(ValueError, match=r"--inner fgsm-prior .* --random-crop\. Add --no-random-crop"):
-        run.check_recipe(recipe)
-    run.check_recipe(dataclasses.replace(recipe, random_crop=False))
-    run.check_recipe(dataclasses.replace(recipe, inner="n-fgsm"))
+        check_recipe(recipe)
+    check_recipe(dataclasses.replace(recipe, random_crop=False))
+    check_recipe(dataclasses.replace(recipe, inner="n-fgsm"))
 
 
 @pytest.mark.parametrize("option", [{"num_steps": 3}, {"step_255": 1.0}])
 def test_steps_are_refused_where_the_attack_has_its_own(option):
     (name,) = option
     with pytest.raises(ValueError, match=f"--inner n-fgsm has steps of its own. Received: --{name.replace('_', '-')}"):
-        run.check_recipe(ScenesRecipe(inner="n-fgsm", **option))
-    run.check_recipe(ScenesRecipe(**option))
+        check_recipe(ScenesRecipe(inner="n-fgsm", **option))
+    check_recipe(ScenesRecipe(**option))
     assert name.replace("_", "-") in " ".join(default_space(ScenesRecipe()))
     space = default_space(ScenesRecipe(inner="n-fgsm"))
     assert len(space) == 4 and name.replace("_", "-") not in " ".join(space)
