@@ -90,11 +90,24 @@ class CodeTraining(TrainingModel):
             order = _order_of(index[0], len(codes))
             codes, labels = codes[order], labels[order]
         if self.code_bank is None:
-            with self.distribute_strategy.scope():
-                self.code_bank = CodeBank.from_labels(labels, self.encoder.code_length)
-                self.build_on_bank()
+            self._make_bank(labels)
         in_order = bool(index) or y is not None
         self._set_codes(rows_of_items(self.code_bank, labels, in_order=in_order), codes)
+
+    def set_items(self, labels: np.ndarray) -> None:
+        """Make the bank of items with the label rows (N, C) of 0/1, where there is none; codes are still zero.
+
+        Raises:
+            ValueError: there is a bank, of other items.
+        """
+        if self.code_bank is None:
+            self._make_bank(labels)
+        rows_of_items(self.code_bank, labels, in_order=True)
+
+    def _make_bank(self, labels: np.ndarray) -> None:
+        with self.distribute_strategy.scope():
+            self.code_bank = CodeBank.from_labels(labels, self.encoder.code_length)
+            self.build_on_bank()
 
     def _set_codes(self, rows: np.ndarray, codes: np.ndarray) -> None:
         """Set rows (N,) of the bank to codes (N, K), in every replica."""
@@ -115,7 +128,7 @@ class CodeTraining(TrainingModel):
         self._check_bank()
         return super().fit(x, y, **options)
 
-    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Evaluate as Keras does; see `TrainingModel.evaluate`.
 
         Raises:

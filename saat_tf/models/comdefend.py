@@ -87,7 +87,7 @@ class Purifier(StepModel):
         with batch_errors():
             return super().fit(_checked(x), y, **options)
 
-    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Evaluate as Keras does, on what `fit` takes.
 
         Raises:

@@ -49,6 +49,9 @@ class TrainingModel(StepModel):
         """Return what the encoder returns (B, K)."""
         return self.encoder(images, training=training)
 
+    def set_items(self, labels: np.ndarray) -> None:
+        """Tell the labels (N, ...) of the training set's items, in their order, before anything else of it is known."""
+
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Do what comes before the first step, with a data set of all training items in their order."""
 
@@ -80,7 +83,7 @@ class TrainingModel(StepModel):
         with batch_errors():
             return super().fit(x, y, **options)
 
-    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> object:
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Evaluate as Keras does: the losses of images and labels, without a change of anything.
 
         Args:
