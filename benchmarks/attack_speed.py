@@ -23,7 +23,7 @@ from saat_tf.evaluation import attack_split
 from saat_tf.evaluation.attack_runner import attack_runner, every_step
 from saat_tf.evaluation.evaluate import AttackedSplit
 from saat_tf.metrics import average_precisions
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.console.output import quiet_libraries, say
 from trainers.recipes.data_sets import load_data_of
 from trainers.recipes.scenes import ScenesRecipe, load
@@ -92,7 +92,7 @@ def main(options: AttackSpeedOptions) -> int:
         model = load_evaluated(run_dir, defense, data)
         for attack_name in options.attacks:
             say(f"{defense}, {attack_name}")
-            attack = build_attack(attack_name, ThreatModel.from_255(options.epsilon_255), model.known, num_steps=steps)
+            attack = build_attack(attack_name, from_255(options.epsilon_255), model.known, num_steps=steps)
             rows += measure(model, attack, data, recipe.top_k)
             show(rows[-3:])
     say(f"{write_result(name, {**about, **setting, 'rows': rows}, quick=options.quick)}")

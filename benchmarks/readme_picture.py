@@ -23,7 +23,7 @@ from saat_tf.evaluation.pictures import RELEVANT, UNRELATED
 from saat_tf.files import write_whole
 from saat_tf.hamming import hamming_distances, rank
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.run_folder.finished_run import load_run_data, read_card
 
 SHOWN_RESULTS = 4
@@ -58,7 +58,7 @@ def main(options: PictureOptions) -> None:
 def _searches(encoder: HashingModel, data: RetrievalData) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return of each query the adversarial image and the nearest database items, before and after the attack."""
     encoded = encode_data(encoder, data)
-    attack = mainstay_attack(ThreatModel.from_255(EPSILON_255), knowledge(encoded, data).train, num_steps=NUM_STEPS)
+    attack = mainstay_attack(from_255(EPSILON_255), knowledge(encoded, data).train, num_steps=NUM_STEPS)
     attacked = attack_split(encoder, data.test, attack, data.test.labels, keep_images=len(data.test))
     nearest = (
         rank(hamming_distances(codes, encoded.database), SHOWN_RESULTS) for codes in (encoded.test, attacked.codes)

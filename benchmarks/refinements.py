@@ -22,7 +22,6 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object
-from saat_tf.threat_model import ThreatModel
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
@@ -150,8 +149,10 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
         train(recipe, data, encoder, folder)
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     model = Evaluated("saat" if name in TRIALS else "none", encoder, encoded, knowledge(encoded, data))
-    about, ball = EvaluationOptions(run_dir=folder, seed=options.seed), ThreatModel.from_255(EPSILON_255)
-    attacked = [cached_attack(about, model, model, attack, data, ball, ATTACK_STEPS) for attack in EVALUATION_ATTACKS]
+    about = EvaluationOptions(run_dir=folder, seed=options.seed)
+    attacked = [
+        cached_attack(about, model, model, attack, data, EPSILON_255, ATTACK_STEPS) for attack in EVALUATION_ATTACKS
+    ]
     scores = score_defense(encoded, attacked, data, epsilon_255=EPSILON_255, top_k=Corel5kRecipe.top_k)
     return {
         "options": TRIALS.get(name, {}),

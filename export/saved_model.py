@@ -13,6 +13,7 @@ from export.encoder.run_encoder import load_encoder
 from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.tolerant_decode import decode_batch
 from saat_tf.files import atomic, write_json
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.models import HashingModel
 
 
@@ -41,7 +42,12 @@ class SavedModelExport:
 
 
 def export_saved_model(
-    encoder: HashingModel, out: Path, *, resize_size: int | None = None, apply_orientation: bool = True, card: dict
+    encoder: HashingModel,
+    out: Path,
+    *,
+    resize_size: ImageSize | None = None,
+    apply_orientation: bool = True,
+    card: dict,
 ) -> None:
     """Write `encoder` as a SavedModel with the signatures that `SavedModelExport` lists.
 
@@ -50,8 +56,8 @@ def export_saved_model(
     Args:
         encoder: the encoder; its code length is a multiple of 8.
         out: the folder to write.
-        resize_size: shorter side of a file's image before the center cut, as in training; the encoder's own size by
-            default.
+        resize_size: shorter side of a file's image before the center cut, as in training, or the (height, width) that
+            it then covers; the encoder's own size by default.
         apply_orientation: turn a file's image as its EXIF data say, as in training.
         card: the model card, written to assets.extra/model_card.json.
 
@@ -62,19 +68,19 @@ def export_saved_model(
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists, and an export is never overwritten. Choose another --out or --version.")
-    side = encoder.image_size
-    resize_size = resize_size or side
+    size = encoder.image_size
+    resize_size = resize_size or size
 
     def only(encoded: dict[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
         return {name: encoded[name], "ok": encoded["ok"]}
 
     def encode_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, ok = decode_batch(image_bytes, side, resize_size, apply_orientation=apply_orientation)
+        images, ok = decode_batch(image_bytes, size, resize_size, apply_orientation=apply_orientation)
         packed_codes = encoder.encode_valid(images)["packed_codes"]
         packed_codes = tf.where(ok[:, None], packed_codes, tf.zeros_like(packed_codes))
         return {"packed_codes": packed_codes, "code_bytes": bytes_of(packed_codes), "ok": ok}
 
-    pixels = [tf.TensorSpec((None, side, side, 3), tf.float32, name="images")]
+    pixels = [tf.TensorSpec((None, *image_shape(size)), tf.float32, name="images")]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
     archive.add_endpoint("serving_default", lambda images: only(encoder.encode_valid(images), "packed_codes"), pixels)
@@ -114,7 +120,8 @@ def main(options: SavedModelExport) -> int:
         export_saved_model(encoder, out, **decoding_of(card), card=card)
     if outcome.code:
         return outcome.code
-    print(f"{out}: {encoder.code_length}-bit encoder of {encoder.image_size} x {encoder.image_size} images.")
+    height, width, _ = image_shape(encoder.image_size)
+    print(f"{out}: {encoder.code_length}-bit encoder of {height} x {width} images.")
     return 0
 
 

@@ -13,7 +13,7 @@ from export.encoder.model_card import Model
 from export.encoder.run_encoder import load_encoder
 from export.litert.conversion import LiteRTEncoder, Variant, convert
 from export.litert.parity import encode_all, milliseconds, parity
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import encode_data, knowledge, machine
@@ -111,7 +111,7 @@ def write_variants(
     """Write each variant into `out`; return the rows of the parity table, the Keras model's first."""
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     threat_model = ThreatModel.from_255(recipe.epsilon_255)
-    attack = ATTACKS["mainstay"](threat_model, knowledge(encoded, data), recipe.attack_steps)
+    attack = mainstay_attack(threat_model.epsilon, knowledge(encoded, data).train, num_steps=recipe.attack_steps)
     adversarial = attack_split(
         encoder,
         data.test,

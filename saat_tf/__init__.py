@@ -15,9 +15,9 @@ set_switches()
 
 if TYPE_CHECKING:
     from saat_tf.layers import DMFL, CodeBank
-    from saat_tf.models import SAAT, HashingModel, HashingTraining
+    from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder
 
-__all__ = ["DMFL", "SAAT", "CodeBank", "HashingModel", "HashingTraining"]
+__all__ = ["DMFL", "SAAT", "CodeBank", "HashingModel", "HashingTraining", "as_encoder"]
 
 _MODULES = {
     "DMFL": "saat_tf.layers",
@@ -25,6 +25,7 @@ _MODULES = {
     "SAAT": "saat_tf.models",
     "HashingModel": "saat_tf.models",
     "HashingTraining": "saat_tf.models",
+    "as_encoder": "saat_tf.models",
 }
 
 

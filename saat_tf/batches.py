@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.images import NOT_FINITE, OUTSIDE, checked_images
+from saat_tf.images import NOT_FINITE, OUTSIDE, ImageSize, checked_images
 from saat_tf.labels import EXPECTED, EXPECTED_CLASSES, UNKNOWN_LABELS
 
 # (images, labels), or with an index (images, labels, index) -> the same, checked.
@@ -25,13 +25,13 @@ CHECKS = (EXPECTED, EXPECTED_CLASSES, EXPECTED_INDEX, UNKNOWN_LABELS, NOT_FINITE
 
 
 def batch_check(
-    check_labels: Callable[[tf.Tensor], tf.Tensor], image_size: int | None = None, *, num_items: int | None = None
+    check_labels: Callable[[tf.Tensor], tf.Tensor], image_size: ImageSize | None = None, *, num_items: int | None = None
 ) -> Check:
     """Make a function that checks a batch: at once where it has values, else when the graph runs.
 
     Args:
         check_labels: checks and returns labels.
-        image_size: side of the images that the model takes; any by default.
+        image_size: of the images that the model takes; any by default.
         num_items: items that an index may name; any by default.
     """
 

@@ -1,20 +1,60 @@
 """The one check of images that a model or an attack is given: float32 in [0, 1], of the model's size."""
 
+from collections.abc import Sequence
+from numbers import Integral
+
 import tensorflow as tf
 
 NOT_FINITE = "`images` contain a pixel that is NaN or infinite."
 OUTSIDE = "`images` contain a pixel outside of [0, 1]. Divide pixels of 0..255 by 255."
 
+# Side of a square in pixels, or height and width.
+ImageSize = int | Sequence[int]
 
-def checked_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
-    """Return `images` as a float32 tensor (B, S, S, 3), after a look at type, shape and pixels.
+
+def image_shape(size: ImageSize) -> tuple[int, int, int]:
+    """Return the shape of an image of a size: (height, width, 3).
+
+    Args:
+        size: side of a square in pixels, or (height, width).
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> image_shape(32), image_shape((48, 64))
+        ((32, 32, 3), (48, 64, 3))
+    """
+    sides = (size, size) if isinstance(size, Integral) else size
+    if (
+        not isinstance(sides, Sequence)
+        or len(sides) != 2
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in sides)
+    ):
+        raise ValueError(f"`image_size` must be a number of pixels or (height, width). Received: {size!r}.")
+    return int(sides[0]), int(sides[1]), 3
+
+
+def image_size_of(shape: Sequence[int]) -> ImageSize:
+    """Return the size of images of a shape (height, width, ...): the side where they are square.
+
+    Example:
+        >>> image_size_of((32, 32, 3)), image_size_of((48, 64, 3))
+        (32, (48, 64))
+    """
+    height, width = shape[:2]
+    return height if height == width else (height, width)
+
+
+def checked_images(images: tf.Tensor, size: ImageSize | None = None) -> tf.Tensor:
+    """Return `images` as a float32 tensor (B, H, W, 3), after a look at type, shape and pixels.
 
     A batch may be empty. While a graph is traced there are no pixels to look at: there the same faults end the graph
     when it runs. `valid_images` is for graphs that are to report it and continue.
 
     Args:
         images: floats in [0, 1].
-        size: S, where there is a model that asks for it; by default any height and width.
+        size: of the images, where there is a model that asks for it; by default any height and width.
 
     Raises:
         ValueError: they are not floats of the shape; uint8 pixels must be divided by 255 first. Or a pixel is NaN,
@@ -44,17 +84,18 @@ def checked_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
     return images
 
 
-def shaped_images(images: tf.Tensor, size: int | None = None) -> tf.Tensor:
-    """Return `images` as a float32 tensor (B, S, S, 3), after a look at type and shape alone.
+def shaped_images(images: tf.Tensor, size: ImageSize | None = None) -> tf.Tensor:
+    """Return `images` as a float32 tensor (B, H, W, 3), after a look at type and shape alone.
 
     Raises:
         ValueError: they are not floats of the shape.
     """
     images = tf.convert_to_tensor(images)
-    if not images.dtype.is_floating or not images.shape.is_compatible_with((None, size, size, 3)):
-        side = "S" if size is None else size
+    height, width = (None, None) if size is None else image_shape(size)[:2]
+    if not images.dtype.is_floating or not images.shape.is_compatible_with((None, height, width, 3)):
+        sides = "S, S" if size is None else f"{height}, {width}"
         raise ValueError(
-            f"`images` must be floats in [0, 1] of shape (batch, {side}, {side}, 3). Received: {images.dtype.name} of "
+            f"`images` must be floats in [0, 1] of shape (batch, {sides}, 3). Received: {images.dtype.name} of "
             f"shape {tuple(images.shape)}. Divide uint8 pixels by 255."
         )
     return tf.cast(images, tf.float32)

@@ -12,6 +12,30 @@ STEPS = 1 << 24
 PHILOX = 1  # as tf.random.Algorithm numbers it
 
 
+def seed_of(seed: int | tf.Tensor) -> tf.Tensor:
+    """Return a seed as the functions here take it: an integer s is (s, 0), two integers are themselves.
+
+    Args:
+        seed: a Python integer, or an integer array or tensor (2,).
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> seed_of(7).numpy().tolist(), seed_of((7, 1)).numpy().tolist()
+        ([7, 0], [7, 1])
+    """
+    if isinstance(seed, int):
+        return tf.constant([seed, 0], tf.int64)
+    seed = tf.convert_to_tensor(seed)
+    if not seed.dtype.is_integer or not seed.shape.is_compatible_with((2,)):
+        raise ValueError(
+            f"`seed` must be an integer or two of them, such as 0. Received: {seed.dtype.name} of shape "
+            f"{tuple(seed.shape)}."
+        )
+    return seed
+
+
 def uniform(shape: tf.Tensor, seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
     """Draw low + (high - low) i / 2^24, i uniform in {0, ..., 2^24 - 1}.
 

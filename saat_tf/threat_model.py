@@ -1,6 +1,7 @@
 """Threat model: a ball of radius epsilon around the image, inside the range of valid pixels."""
 
 import dataclasses
+import numbers
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,7 @@ class ThreatModel:
         epsilon: float in [0, 1], the radius in pixel units of [0, 1].
 
     Raises:
-        ValueError: epsilon is outside [0, 1].
+        ValueError: epsilon is no number, or outside [0, 1].
 
     Example:
         >>> ThreatModel.from_255(8).epsilon == 8 / 255
@@ -29,6 +30,12 @@ class ThreatModel:
     epsilon: float
 
     def __post_init__(self) -> None:
+        given: object = self.epsilon
+        if not isinstance(given, numbers.Real):
+            raise ValueError(
+                f"epsilon must be a number in [0, 1], such as 8 / 255. Received: {given!r}. Of a `ThreatModel`, "
+                "pass its `epsilon`."
+            )
         if not 0 <= self.epsilon <= 1:
             raise ValueError(
                 f"epsilon must be in [0, 1] (0 to 255 in units of 1/255). Received: {self.epsilon} "

@@ -8,14 +8,14 @@ from typing import Literal
 import keras
 import tyro
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import ExitCode
 from saat_tf.data import training_batches
 from saat_tf.evaluation import evaluate, results
 from saat_tf.evaluation.card import merge_rows
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import PurifiedModel, Purifier
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.console.output import (
     CONSOLE,
     DEFENSES,
@@ -81,11 +81,10 @@ def main(options: ComDefendOptions) -> int:
         purifier.fit(batches, epochs=options.epochs, shuffle=False, verbose=0, callbacks=[progress])
     model = PurifiedModel.from_parts(purifier, encoder)
     write_whole(file, model.save)
-    threat_model = ThreatModel.from_255(recipe.epsilon_255)
     report = evaluate(
         model,
         data,
-        lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
+        lambda known: mainstay_attack(from_255(recipe.epsilon_255), known.train, num_steps=recipe.attack_steps),
         top_k=recipe.top_k,
         batch_size=EVALUATION_BATCH,
         seed=recipe.seed,

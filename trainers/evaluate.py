@@ -17,7 +17,7 @@ from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.evaluation.card import merge_rows, result_row
 from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
 from saat_tf.files import write_json
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, say_devices, track
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
@@ -118,7 +118,7 @@ def check_options(options: EvaluationOptions) -> None:
             f"--attacks must be among {', '.join([*SUITES, *ATTACKS])}. Received: {', '.join(unknown) or 'none'}."
         )
     for epsilon_255 in options.epsilon_255:
-        ThreatModel.from_255(epsilon_255)
+        from_255(epsilon_255)
     if (
         min(options.num_steps, default=1) < 1
         or min(options.restarts, options.fit_epochs) < 1
@@ -165,10 +165,7 @@ def evaluate_model(
     for epsilon_255, num_steps in itertools.product(options.epsilon_255, options.num_steps or (None,)):
         if "pros-gan" in names:
             source_model = with_gan(source_model, data, folder, epsilon_255=epsilon_255, **fit)
-        attacked += [
-            cached_attack(options, victim, source_model, name, data, ThreatModel.from_255(epsilon_255), num_steps)
-            for name in names
-        ]
+        attacked += [cached_attack(options, victim, source_model, name, data, epsilon_255, num_steps) for name in names]
     scores = score_defense(victim.encoded, attacked, data, epsilon_255=max(options.epsilon_255), top_k=top_k)
     rows = [result_row(scores.clean, defense=defense, attack="none", top_k=top_k)]
     for first in range(0, len(attacked), len(names)):
@@ -218,17 +215,17 @@ def cached_attack(
     source_model: Evaluated,
     name: str,
     data: RetrievalData,
-    ball: ThreatModel,
+    epsilon_255: float,
     num_steps: int | None,
 ) -> AttackedQueries:
     """Return what this attack made of the queries, from disk where it has run before."""
     num_steps = num_steps or published_steps(name)
-    attack = build_attack(name, ball, source_model.known, num_steps=num_steps)
+    attack = build_attack(name, from_255(epsilon_255), source_model.known, num_steps=num_steps)
     seeds = tuple(range(options.seed, options.seed + options.restarts))
     folder = options.run_dir / "evaluation" / victim.defense
     source = "" if source_model.defense == victim.defense else f"-from-{source_model.defense}"
     queries = len(data.test)
-    setting = f"eps{255 * ball.epsilon:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}-queries{queries}"
+    setting = f"eps{epsilon_255:g}-steps{num_steps}-seeds{seeds[0]}to{seeds[-1]}-queries{queries}"
     early_stop = options.early_stop and not source and can_stop_early(attack)
     file = folder / f"{name}-{setting}{source}{'-early-stop' if early_stop else ''}.npz"
     if file.is_file():

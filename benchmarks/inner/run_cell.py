@@ -15,7 +15,6 @@ from saat_tf.evaluation import encode_data, knowledge, score_defense
 from saat_tf.evaluation.scores import DefenseScores
 from saat_tf.files import write_whole
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
 from trainers.console.output import track
 from trainers.evaluate import EvaluationOptions, cached_attack
 from trainers.recipes.recipe import Recipe
@@ -120,8 +119,8 @@ def attacked(
     """Attack the queries, and score them."""
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     model = Evaluated("saat", encoder, encoded, knowledge(encoded, data))
-    about, ball = EvaluationOptions(run_dir=folder), ThreatModel.from_255(EPSILON_255)
-    found = [cached_attack(about, model, model, name, data, ball, steps) for name in attacks]
+    about = EvaluationOptions(run_dir=folder)
+    found = [cached_attack(about, model, model, name, data, EPSILON_255, steps) for name in attacks]
     return score_defense(encoded, found, data, epsilon_255=EPSILON_255, top_k=TOP_K)
 
 

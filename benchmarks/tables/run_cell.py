@@ -19,7 +19,6 @@ from saat_tf.files import write_json, write_whole
 from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object
-from saat_tf.threat_model import ThreatModel
 from trainers.console.output import quiet_libraries, say, track
 from trainers.evaluate import EvaluationOptions, cached_attack
 from trainers.recipes import corel5k
@@ -159,8 +158,7 @@ def attacked_scores(
     if "pros-gan" in attacks:
         model = with_gan(model, data, folder / "evaluation", epsilon_255=EPSILON_255, **fit)
     options = EvaluationOptions(run_dir=folder, seed=cell.seed)
-    ball = ThreatModel.from_255(EPSILON_255)
-    attacked = [cached_attack(options, model, model, name, data, ball, steps) for name, steps in attacks.items()]
+    attacked = [cached_attack(options, model, model, name, data, EPSILON_255, steps) for name, steps in attacks.items()]
     top_k = recipe_of(cell, scale, Path()).top_k
     return score_defense(encoded, attacked, data, epsilon_255=EPSILON_255, top_k=top_k)
 

@@ -122,7 +122,7 @@ class Engine:
         ball = ThreatModel.from_255(how.epsilon_255)
         if how.epsilon_255 == 0:
             return subject.image
-        attack = build_attack(how.attack, ball, self.known, num_steps=how.num_steps)
+        attack = build_attack(how.attack, ball.epsilon, self.known, num_steps=how.num_steps)
         labels = subject.labels if target is None else target
         if labels is None:
             labels = np.zeros(self.data.database.labels.shape[1], np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.codes import pack_codes
-from saat_tf.images import checked_images
+from saat_tf.images import checked_images, image_shape, image_size_of
 from saat_tf.models import HashingModel
 
 Variant = Literal["float32", "float16", "dynamic", "int8"]
@@ -35,7 +35,7 @@ def convert(encoder: HashingModel, variant: Variant, images: np.ndarray) -> byte
         `packed_codes`, uint8 (batch, K / 8).
     """
     encoder = encoder.with_precision("float32")
-    pixels = [tf.TensorSpec((None, encoder.image_size, encoder.image_size, 3), tf.float32, name="images")]
+    pixels = [tf.TensorSpec((None, *image_shape(encoder.image_size)), tf.float32, name="images")]
     archive = keras.export.ExportArchive()
     archive.track(encoder)
     archive.add_endpoint(SIGNATURE, lambda images: {"packed_codes": pack_codes(encoder.logits(images))}, pixels)
@@ -77,7 +77,7 @@ class LiteRTEncoder:
         # The runner borrows from the interpreter, which must outlive it.
         self.interpreter = Interpreter(str(file), num_threads=num_threads or os.cpu_count())
         self.runner = self.interpreter.get_signature_runner(SIGNATURE)
-        self.image_size = int(self.runner.get_input_details()["images"]["shape"][1])
+        self.image_size = image_size_of(self.runner.get_input_details()["images"]["shape"][1:].tolist())
         self.code_bytes = int(self.runner.get_output_details()["packed_codes"]["shape"][1])
 
     def encode(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:

@@ -30,7 +30,7 @@ class AnyBatch:
         """Return what the function returns."""
         if self._concrete is None:
             specs = tf.nest.map_structure(_of_any_size, rows)
-            self._concrete = tf.function(self.function).get_concrete_function(
+            self._concrete = tf.function(self.function, autograph=False).get_concrete_function(
                 specs, *map(tf.TensorSpec.from_tensor, shared)
             )
         return self._concrete(rows, *shared)

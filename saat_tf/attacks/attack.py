@@ -6,18 +6,13 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from saat_tf.attacks.encoder import Encoder, check_encoder, relaxed_codes
 from saat_tf.attacks.objectives import Goal, Objective, alignment
 from saat_tf.attacks.pgd import PGD, Relax
 from saat_tf.images import checked_images
 from saat_tf.labels import checked_labels
+from saat_tf.random_numbers import seed_of
 from saat_tf.threat_model import ThreatModel
-
-
-class Encoder(Protocol):
-    """Model as an attack sees it: relaxed codes (B, K) in [-1, 1]."""
-
-    def __call__(self, images: tf.Tensor, alpha: float | tf.Tensor, training: bool) -> tf.Tensor:
-        """Return h = tanh(alpha z) of images float32 (B, S, S, 3) in [0, 1]."""
 
 
 class Attack(Protocol):
@@ -35,8 +30,8 @@ class Attack(Protocol):
     def threat_model(self) -> ThreatModel:
         """What every image that it returns obeys."""
 
-    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return float32 (B, S, S, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed int (2,)."""
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tf.Tensor:
+        """Return float32 (B, H, W, 3) inside the ball and [0, 1]; labels are (B, C) of 0/1, the seed one int or two."""
 
 
 GoalOf = Callable[[Encoder, tf.Tensor, tf.Tensor, tf.Tensor], Goal]
@@ -57,7 +52,8 @@ class GradientAttack:
         score: by which the end is compared with the beginning; larger is nearer to the goal.
 
     Raises:
-        ValueError: when called: images that `saat_tf.images.checked_images` refuses, or labels that are not 0/1.
+        ValueError: when called: images that `saat_tf.images.checked_images` refuses, labels that are not 0/1 or of
+            another number of rows, or an encoder that is none, has no gradient, or has another code length.
         tf.errors.InvalidArgumentError: in a graph, when it runs, for the same.
 
     Example:
@@ -83,12 +79,13 @@ class GradientAttack:
         """Threat model of the attack."""
         return self.pgd.threat_model
 
-    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tf.Tensor:
         """Return adversarial images."""
-        images = checked_images(images)
+        images, labels = checked_batch(encoder, images, labels)
         if images.shape[0] == 0:
             return images
-        goal = self.goal(encoder, images, checked_labels(labels), seed)
+        seed = seed_of(seed)
+        goal = self.goal(encoder, images, labels, seed)
         adversarial_images = self.pgd(self.relax(encoder), images, goal, seed)
         return self.nearer(encoder, adversarial_images, images, goal)
 
@@ -96,18 +93,34 @@ class GradientAttack:
         self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, Goal]:
         """Return the checked images and the goal of each."""
-        images = checked_images(images)
-        return images, self.goal(encoder, images, checked_labels(labels), seed)
+        images, labels = checked_batch(encoder, images, labels)
+        return images, self.goal(encoder, images, labels, seed)
 
     def relax(self, encoder: Encoder) -> Relax:
         """Return (images, alpha) -> relaxed codes float32 (B, K), in inference mode."""
-        return lambda images, alpha: tf.cast(encoder(images, alpha=alpha, training=False), tf.float32)
+        return lambda images, alpha: relaxed_codes(encoder, images, alpha)
 
     def nearer(self, encoder: Encoder, adversarial_images: tf.Tensor, images: tf.Tensor, goal: Goal) -> tf.Tensor:
         """Return of each pair of images the one that is nearer to the goal at alpha 1."""
         relax = self.relax(encoder)
         nearer = self.score(relax(adversarial_images, 1.0), goal) > self.score(relax(images, 1.0), goal)
         return tf.where(nearer[:, None, None, None], adversarial_images, images)
+
+
+def checked_batch(encoder: Encoder, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Check what an attack is called with, and return images float32 (B, H, W, 3) and labels float32 (B, C).
+
+    Raises:
+        ValueError: one of them is refused by its check, or images and labels are not of one number.
+    """
+    check_encoder(encoder)
+    images, labels = checked_images(images, getattr(encoder, "image_size", None)), checked_labels(labels)
+    if not images.shape[:1].is_compatible_with(labels.shape[:1]):
+        raise ValueError(
+            f"Each image needs one row of labels. Received: {images.shape[0]} images and {labels.shape[0]} rows. Give "
+            "labels of shape (images, classes)."
+        )
+    return images, labels
 
 
 def code_goal(codes_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], targeted: bool) -> GoalOf:

@@ -12,8 +12,8 @@ from saat_tf.random_numbers import uniform
 class DiverseInput(StepRule):
     """DI-FGSM: another rule, whose gradients are those of the images resized and padded at random.
 
-    With probability `probability` a step shrinks the images to a side drawn from [smallest S, S) and pads them with
-    zeros at a random place to S again, one draw for the batch.
+    With probability `probability` a step shrinks the images to a share of their sides drawn from [smallest, 1) and pads
+    them with zeros at a random place to their size again, one draw for the batch.
 
     Args:
         rule: the rule that moves.
@@ -44,13 +44,15 @@ class DiverseInput(StepRule):
 
     def step(self, view: View, images: tf.Tensor, state: State, t: tf.Tensor) -> tuple[tf.Tensor, State]:
         """Return the next images by the inner rule."""
-        side = tf.cast(tf.shape(images)[1], tf.float32)
         draws = uniform((4,), view.seed)
-        smallest = tf.floor(self.smallest * side)
-        inner = smallest + tf.floor(draws[0] * (side - smallest))
-        rows, columns = (
-            _shrinking(side, inner, tf.floor(draw * (side - inner + 1.0))) for draw in (draws[1], draws[2])
-        )
+
+        def shrinking(side: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+            smallest = tf.floor(self.smallest * side)
+            inner = smallest + tf.floor(draws[0] * (side - smallest))
+            return _shrinking(side, inner, tf.floor(draw * (side - inner + 1.0)))
+
+        height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+        rows, columns = shrinking(height, draws[1]), shrinking(width, draws[2])
 
         def vary(x: tf.Tensor) -> tf.Tensor:
             padded = tf.einsum("pr,brsc,qs->bpqc", rows, x, columns)

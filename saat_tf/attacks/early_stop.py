@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks.any_batch import AnyBatch
-from saat_tf.attacks.attack import Attack, Encoder, GradientAttack
+from saat_tf.attacks.attack import Attack, GradientAttack, checked_batch
+from saat_tf.attacks.encoder import Encoder
 from saat_tf.attacks.halving import HalvingStep
 from saat_tf.attacks.objectives import ADAPTIVE_MARGIN, alignment
 from saat_tf.attacks.rules import SignStep
-from saat_tf.images import checked_images
-from saat_tf.labels import checked_labels
+from saat_tf.random_numbers import seed_of
 
 # Steps between two looks; a look costs one forward pass, a step about three.
 STRETCH = 10
@@ -69,13 +69,13 @@ class EarlyStop:
         self.encoder = encoder
         self._begin, self._advance, self._end = AnyBatch(self._first), AnyBatch(self._stretch), AnyBatch(self._last)
 
-    def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
-        """Return adversarial images (B, S, S, 3) and the steps that each took, int64 (B,)."""
-        images = checked_images(images)
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tuple[tf.Tensor, np.ndarray]:
+        """Return adversarial images (B, H, W, 3) and the steps that each took, int64 (B,)."""
+        images, labels = checked_batch(self.encoder, images, labels)
         if not len(images):
             return images, np.zeros(0, np.int64)
         pgd = self.attack.pgd
-        labels = checked_labels(labels)
+        seed = seed_of(seed)
         alphas = pgd.schedule(pgd.num_steps)
         fixed, moving, gains = self._begin((images, labels), seed)
         gains, taken = gains.numpy(), np.zeros(len(images), np.int64)

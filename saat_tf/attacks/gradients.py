@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from saat_tf.attacks.encoder import check_code_length
 from saat_tf.attacks.objectives import Goal, Objective
 
 # The largest slope that enters the network on the way back. Half precision goes from 6e-8 to 65504: here small networks
@@ -31,6 +32,10 @@ def gain_and_slopes(
     Returns:
         J, float32 (B,), and its slopes, float32 (B, H, W, 3).
 
+    Raises:
+        ValueError: the codes do not depend on the images by operations with a gradient, or they and the wanted codes
+            differ in length.
+
     Example:
         >>> def relax(x):
         ...     return tf.tanh(1e-7 * tf.cast(tf.reduce_sum(tf.cast(x, tf.float16), (1, 2)), tf.float32))
@@ -44,12 +49,21 @@ def gain_and_slopes(
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         relaxed_codes = tf.cast(relax(images), tf.float32)
+    wanted_codes = goal.get("codes") if isinstance(goal, dict) else goal
+    if wanted_codes is not None:
+        check_code_length(relaxed_codes, wanted_codes)
     with tf.GradientTape(watch_accessed_variables=False) as code_tape:
         code_tape.watch(relaxed_codes)
         gain = objective(relaxed_codes, goal)
     code_slopes = code_tape.gradient(gain, relaxed_codes)
     scale = LARGEST_SLOPE / tf.maximum(_power_of_two(tf.reduce_max(tf.abs(code_slopes))), TINY)
-    return gain, tape.gradient(relaxed_codes, images, output_gradients=scale * code_slopes) / scale
+    slopes = tape.gradient(relaxed_codes, images, output_gradients=scale * code_slopes)
+    if slopes is None:
+        raise ValueError(
+            "An attack needs the gradient of the codes with respect to the images. Received: an encoder without one. "
+            "Look for rounding, an argmax or a NumPy function in it; give the numbers in front of the sign."
+        )
+    return gain, slopes / scale
 
 
 def _power_of_two(value: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GradientAttack
+from saat_tf.attacks.attack import GradientAttack
+from saat_tf.attacks.encoder import Encoder, relaxed_codes
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.rules import GradientStep
 from saat_tf.attacks.schedules import rising_alphas
@@ -44,15 +45,15 @@ def hag_objective(relaxed_codes: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tenso
     return -tf.square(held + 1.0) - tf.square(balance)
 
 
-def hag_attack(threat_model: ThreatModel, *, num_steps: int = 100) -> GradientAttack:
+def hag_attack(epsilon: float, *, num_steps: int = 100) -> GradientAttack:
     """Compose HAG: heavy-ball ascent from the image itself; the labels are not read.
 
     Args:
-        threat_model: 8/255 in the SAAT authors' comparison.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255 in the SAAT authors' comparison.
         num_steps: 100 there.
 
     Example:
-        >>> hag_attack(ThreatModel.from_255(8)).name
+        >>> hag_attack(8 / 255).name
         'hag'
 
     References:
@@ -60,7 +61,7 @@ def hag_attack(threat_model: ThreatModel, *, num_steps: int = 100) -> GradientAt
         so that a last, smaller batch is attacked harder.
     """
     pgd = PGD(
-        threat_model=threat_model,
+        threat_model=ThreatModel(epsilon),
         objective=hag_objective,
         rule=GradientStep(LEARNING_RATE, MOMENTUM),
         num_steps=num_steps,
@@ -71,4 +72,4 @@ def hag_attack(threat_model: ThreatModel, *, num_steps: int = 100) -> GradientAt
 
 
 def _opposite_of_clean(encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return -sign(tf.cast(encoder(images, alpha=1.0, training=False), tf.float32))
+    return -sign(relaxed_codes(encoder, images))

@@ -23,7 +23,7 @@ NUM_STEPS = 100
 
 def code_attack(
     name: str,
-    threat_model: ThreatModel,
+    epsilon: float,
     codes_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     *,
     targeted: bool,
@@ -35,7 +35,7 @@ def code_attack(
 
     Args:
         name: for reports.
-        threat_model: 8/255 in the paper.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255 in the paper.
         codes_of: (labels (B, C), seed (2,)) -> codes float32 (B, K) of -1/+1.
         targeted: drive codes towards those of the labels given (a target's), or away from them (the query's own).
         rule: how it moves; sign steps of 1/255, as in the paper, by default.
@@ -48,7 +48,7 @@ def code_attack(
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {objective!r}.")
     pgd = PGD(
-        threat_model=threat_model,
+        threat_model=ThreatModel(epsilon),
         objective=OBJECTIVES[objective],
         rule=rule or SignStep(STEP_SIZE),
         num_steps=num_steps,
@@ -58,7 +58,7 @@ def code_attack(
 
 
 def mainstay_attack(
-    threat_model: ThreatModel,
+    epsilon: float,
     code_bank: CodeBank,
     *,
     targeted: bool = False,
@@ -69,7 +69,7 @@ def mainstay_attack(
     """Compose the attack of the SAAT paper's tables: on the mainstay codes of `code_bank`.
 
     Args:
-        threat_model: 8/255 in the paper.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255 in the paper.
         code_bank: codes of the training set under the encoder to attack, and its labels.
         targeted: see `code_attack`, as for the rest.
         rule: see there.
@@ -81,17 +81,22 @@ def mainstay_attack(
 
     Example:
         >>> import numpy as np
-        >>> mainstay_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).name
+        >>> mainstay_attack(8 / 255, CodeBank.from_labels(np.eye(4), code_length=16)).name
         'mainstay'
 
     References:
         arXiv 2310.14637, section on semantic-aware attack, and the authors' code.
     """
     dmfl = DMFL(code_bank)
+
+    def codes_of(labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        code_bank.check_classes(labels)
+        return dmfl(labels)
+
     return code_attack(
         "mainstay" + ("-targeted" if targeted else ""),
-        threat_model,
-        lambda labels, seed: dmfl(labels),
+        epsilon,
+        codes_of,
         targeted=targeted,
         rule=rule,
         num_steps=num_steps,
@@ -100,13 +105,13 @@ def mainstay_attack(
 
 
 def center_attack(
-    threat_model: ThreatModel, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
+    epsilon: float, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
 ) -> GradientAttack:
     """Compose CgAT's attack: on the center codes of `code_bank`, with the adaptive objective.
 
     Example:
         >>> import numpy as np
-        >>> center_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).targeted
+        >>> center_attack(8 / 255, CodeBank.from_labels(np.eye(4), code_length=16)).targeted
         False
 
     References:
@@ -114,13 +119,14 @@ def center_attack(
     """
 
     def codes_of(labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        code_bank.check_classes(labels)
         return center_codes(labels, code_bank.label_sets, code_bank.code_sums(), code_bank.counts())
 
-    return code_attack("center", threat_model, codes_of, targeted=targeted, num_steps=num_steps)
+    return code_attack("center", epsilon, codes_of, targeted=targeted, num_steps=num_steps)
 
 
 def auto_attack(
-    threat_model: ThreatModel, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
+    epsilon: float, code_bank: CodeBank, *, targeted: bool = False, num_steps: int = NUM_STEPS
 ) -> GradientAttack:
     """Compose the strongest single attack found here: on the mainstay codes, with steps that adapt.
 
@@ -128,31 +134,32 @@ def auto_attack(
     met are returned.
 
     Args:
-        threat_model: the ball.
+        epsilon: radius of the ball in pixel units of [0, 1].
         code_bank: codes of the training set under the encoder to attack, and its labels.
         targeted: see `code_attack`.
         num_steps: 100 or more; what is halved when depends on it.
 
     Example:
         >>> import numpy as np
-        >>> auto_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).name
+        >>> auto_attack(8 / 255, CodeBank.from_labels(np.eye(4), code_length=16)).name
         'auto'
 
     References:
         `HalvingStep` for the step rule; the composition is our own.
     """
-    pgd = PGD(threat_model=threat_model, objective=hinged_alignment, rule=HalvingStep(), num_steps=num_steps)
-    composed = mainstay_attack(threat_model, code_bank, targeted=targeted)
+    pgd = PGD(threat_model=ThreatModel(epsilon), objective=hinged_alignment, rule=HalvingStep(), num_steps=num_steps)
+    composed = mainstay_attack(epsilon, code_bank, targeted=targeted)
     return dataclasses.replace(composed, name="auto" + ("-targeted" if targeted else ""), pgd=pgd)
 
 
 def anchor_attack(
-    threat_model: ThreatModel, code_bank: CodeBank, *, num_voters: int = 9, num_steps: int = NUM_STEPS
+    epsilon: float, code_bank: CodeBank, *, num_voters: int = 9, num_steps: int = NUM_STEPS
 ) -> GradientAttack:
     """Compose DHTA (nine voters) or P2P (one): targeted, towards the vote of items that carry the target's labels.
 
     Args:
-        threat_model: 8/255 in the SAAT authors' comparison, 0.032 in the paper.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255 in the SAAT authors' comparison, 0.032 in the
+            paper.
         code_bank: codes of the database under the encoder to attack, and its labels.
         num_voters: items whose codes are summed, drawn by the seed of the call.
         num_steps: 100 in the SAAT authors' comparison.
@@ -160,7 +167,7 @@ def anchor_attack(
     Example:
         >>> import numpy as np
         >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
-        >>> anchor_attack(ThreatModel.from_255(8), bank, num_voters=1).name
+        >>> anchor_attack(8 / 255, bank, num_voters=1).name
         'p2p'
 
     References:
@@ -168,12 +175,13 @@ def anchor_attack(
     """
 
     def codes_of(labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        code_bank.check_classes(labels)
         item_labels = tf.gather(code_bank.label_sets, code_bank.set_index)
         return anchor_codes(labels, item_labels, sign(code_bank.codes), num_voters, seed)
 
     return code_attack(
         "p2p" if num_voters == 1 else "dhta",
-        threat_model,
+        epsilon,
         codes_of,
         targeted=True,
         num_steps=num_steps,
@@ -182,7 +190,7 @@ def anchor_attack(
 
 
 def prototype_attack(
-    threat_model: ThreatModel,
+    epsilon: float,
     prototype_codes: Callable[[tf.Tensor], tf.Tensor],
     *,
     num_steps: int = NUM_STEPS,
@@ -190,12 +198,12 @@ def prototype_attack(
     """Compose THA: targeted, towards the code that a trained prototype network gives the target's labels.
 
     Args:
-        threat_model: 8/255.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255.
         prototype_codes: labels (B, C) -> float32 (B, K) of -1/+1.
         num_steps: 100 in the SAAT authors' comparison.
 
     Example:
-        >>> prototype_attack(ThreatModel.from_255(8), lambda labels: tf.ones((len(labels), 16))).name
+        >>> prototype_attack(8 / 255, lambda labels: tf.ones((len(labels), 16))).name
         'tha'
 
     References:
@@ -203,7 +211,7 @@ def prototype_attack(
     """
     return code_attack(
         "tha",
-        threat_model,
+        epsilon,
         lambda labels, seed: prototype_codes(labels),
         targeted=True,
         num_steps=num_steps,

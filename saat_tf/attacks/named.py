@@ -6,8 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Attack, Encoder
+from saat_tf.attacks.attack import Attack, checked_batch
 from saat_tf.attacks.diverse_input import DiverseInput
+from saat_tf.attacks.encoder import Encoder
 from saat_tf.attacks.hag import hag_attack
 from saat_tf.attacks.mainstay import (
     NUM_STEPS,
@@ -24,7 +25,6 @@ from saat_tf.attacks.pta import pta_attack
 from saat_tf.attacks.rules import AdamStep, MomentumStep, SignStep
 from saat_tf.attacks.sdha import sdha_attack
 from saat_tf.attacks.square import square_attack
-from saat_tf.images import checked_images
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.threat_model import ThreatModel
 
@@ -46,24 +46,37 @@ class Knowledge:
     pros_gan: ProSGAN | None = None
 
 
-Build = Callable[[ThreatModel, Knowledge, int], Attack]
+Build = Callable[[float, Knowledge, int], Attack]
 
 
-def _mainstay(name: str, **parts: Any) -> Build:
-    def build(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
-        attack = mainstay_attack(ball, known.train, num_steps=steps, **parts)
-        return dataclasses.replace(attack, name=name)
+@dataclasses.dataclass(frozen=True)
+class NamedAttack:
+    """Attack that a name stands for.
 
-    return build
+    Args:
+        about: one line for people who choose.
+        build: (epsilon, knowledge, number of steps) -> the attack, whatever it calls itself.
+        num_steps: those of the paper's tables.
+    """
+
+    about: str
+    build: Build
+    num_steps: int = NUM_STEPS
 
 
-def _tha(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
+def _mainstay(about: str, **parts: Any) -> NamedAttack:
+    return NamedAttack(
+        about, lambda epsilon, known, steps: mainstay_attack(epsilon, known.train, num_steps=steps, **parts)
+    )
+
+
+def _tha(epsilon: float, known: Knowledge, steps: int) -> Attack:
     if known.prototype_codes is None:
         raise ValueError(
             "The attack 'tha' needs a prototype network, and there is none. Fit one on the training codes and labels "
             "and pass its codes as `Knowledge.prototype_codes`."
         )
-    return prototype_attack(ball, known.prototype_codes, num_steps=steps)
+    return prototype_attack(epsilon, known.prototype_codes, num_steps=steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,43 +97,80 @@ class GeneratorAttack:
         """The ball that the generator was trained for."""
         return self.gan.threat_model
 
-    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return adversarial images (B, S, S, 3)."""
-        images = checked_images(images)
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tf.Tensor:
+        """Return adversarial images (B, H, W, 3)."""
+        images, labels = checked_batch(encoder, images, labels)
         return self.gan.attack(encoder, images, labels, seed) if images.shape[0] != 0 else images
 
 
-def _pros_gan(ball: ThreatModel, known: Knowledge, steps: int) -> Attack:
-    if known.pros_gan is None or known.pros_gan.threat_model != ball:
+def _pros_gan(epsilon: float, known: Knowledge, steps: int) -> Attack:
+    if known.pros_gan is None or known.pros_gan.threat_model != ThreatModel(epsilon):
         raise ValueError(
             "The attack 'pros-gan' needs a generator that was trained for its ball. Received: "
-            f"{known.pros_gan and known.pros_gan.threat_model} for {ball}. Train a `ProSGAN` on the encoder, pass it "
-            "as `Knowledge.pros_gan`."
+            f"{known.pros_gan and known.pros_gan.threat_model} for {ThreatModel(epsilon)}. Train a `ProSGAN` on the "
+            "encoder, pass it as `Knowledge.pros_gan`."
         )
     return GeneratorAttack(known.pros_gan)
 
 
-ATTACKS: dict[str, Build] = {
-    "hag": lambda ball, known, steps: hag_attack(ball, num_steps=steps),
-    "sdha": lambda ball, known, steps: sdha_attack(ball, known.train, num_steps=steps),
-    "mainstay": _mainstay("mainstay"),
-    "mainstay-plain": _mainstay("mainstay-plain", objective="plain"),
-    "auto": lambda ball, known, steps: auto_attack(ball, known.train, num_steps=steps),
-    "center": lambda ball, known, steps: center_attack(ball, known.train, num_steps=steps),
-    "pta": lambda ball, known, steps: pta_attack(ball, known.database, num_steps=steps),
-    "mainstay-mi": _mainstay("mainstay-mi", rule=MomentumStep(STEP_SIZE)),
-    "mainstay-ni": _mainstay("mainstay-ni", rule=MomentumStep(STEP_SIZE, look_ahead=True)),
-    "mainstay-si-ni": _mainstay("mainstay-si-ni", rule=MomentumStep(STEP_SIZE, look_ahead=True, num_scales=5)),
-    "mainstay-vmi": _mainstay("mainstay-vmi", rule=MomentumStep(STEP_SIZE, num_neighbors=5)),
-    "mainstay-di": _mainstay("mainstay-di", rule=DiverseInput(SignStep(STEP_SIZE))),
-    "mainstay-adam": _mainstay("mainstay-adam", rule=AdamStep()),
-    "square": lambda ball, known, steps: square_attack(ball, DMFL(known.train), num_queries=10 * steps),
-    "p2p": lambda ball, known, steps: anchor_attack(ball, known.database, num_voters=1, num_steps=steps),
-    "dhta": lambda ball, known, steps: anchor_attack(ball, known.database, num_steps=steps),
-    "tha": _tha,
-    "pros-gan": _pros_gan,
-    "mainstay-targeted": _mainstay("mainstay-targeted", targeted=True),
-    "auto-targeted": lambda ball, known, steps: auto_attack(ball, known.train, targeted=True, num_steps=steps),
+ATTACKS: dict[str, NamedAttack] = {
+    "hag": NamedAttack(
+        "away from the query's own code, without labels",
+        lambda epsilon, known, steps: hag_attack(epsilon, num_steps=steps),
+    ),
+    "sdha": NamedAttack(
+        "away from all relevant training items, the nearest ones hardest",
+        lambda epsilon, known, steps: sdha_attack(epsilon, known.train, num_steps=steps),
+    ),
+    "mainstay": _mainstay("away from the mainstay code, the attack of SAAT's tables"),
+    "mainstay-plain": _mainstay("the same by the objective of the paper's text", objective="plain"),
+    "auto": NamedAttack(
+        "away from the mainstay code by steps that adapt, the strongest one here",
+        lambda epsilon, known, steps: auto_attack(epsilon, known.train, num_steps=steps),
+    ),
+    "center": NamedAttack(
+        "away from CgAT's center code",
+        lambda epsilon, known, steps: center_attack(epsilon, known.train, num_steps=steps),
+    ),
+    "pta": NamedAttack(
+        "lowers a smooth average precision over the nearest database items",
+        lambda epsilon, known, steps: pta_attack(epsilon, known.database, num_steps=steps),
+        PTA_STEPS,
+    ),
+    "mainstay-mi": _mainstay("mainstay by momentum (MI-FGSM)", rule=MomentumStep(STEP_SIZE)),
+    "mainstay-ni": _mainstay(
+        "mainstay by Nesterov's momentum (NI-FGSM)", rule=MomentumStep(STEP_SIZE, look_ahead=True)
+    ),
+    "mainstay-si-ni": _mainstay(
+        "the same over scaled copies (SI-NI-FGSM)", rule=MomentumStep(STEP_SIZE, look_ahead=True, num_scales=5)
+    ),
+    "mainstay-vmi": _mainstay(
+        "mainstay by momentum, its variance tuned by neighbors (VMI-FGSM)",
+        rule=MomentumStep(STEP_SIZE, num_neighbors=5),
+    ),
+    "mainstay-di": _mainstay(
+        "mainstay over images resized at random (DI-FGSM)", rule=DiverseInput(SignStep(STEP_SIZE))
+    ),
+    "mainstay-adam": _mainstay("mainstay by Adam on the pixels", rule=AdamStep()),
+    "square": NamedAttack(
+        "black box: random squares, sees hash codes alone, ten queries for each step",
+        lambda epsilon, known, steps: square_attack(epsilon, DMFL(known.train), num_queries=10 * steps),
+    ),
+    "p2p": NamedAttack(
+        "targeted: towards the code of one item with the target's labels",
+        lambda epsilon, known, steps: anchor_attack(epsilon, known.database, num_voters=1, num_steps=steps),
+    ),
+    "dhta": NamedAttack(
+        "targeted: towards the vote of nine items with the target's labels",
+        lambda epsilon, known, steps: anchor_attack(epsilon, known.database, num_steps=steps),
+    ),
+    "tha": NamedAttack("targeted: towards the code of a prototype network, which is trained first", _tha),
+    "pros-gan": NamedAttack("targeted: one pass of a generator, which is trained first", _pros_gan),
+    "mainstay-targeted": _mainstay("targeted: towards the mainstay code of the target's labels", targeted=True),
+    "auto-targeted": NamedAttack(
+        "the same by steps that adapt",
+        lambda epsilon, known, steps: auto_attack(epsilon, known.train, targeted=True, num_steps=steps),
+    ),
 }
 
 # The mixes, strongest attack first. "standard" costs 3 gradient steps and 10 plain queries for each step asked for.
@@ -129,15 +179,15 @@ SUITES: dict[str, tuple[str, ...]] = {"standard": ("auto", "mainstay", "center",
 
 def published_steps(name: str) -> int:
     """Return the number of steps of the attack of that name in the paper's tables: 20 for PTA, 100 for the others."""
-    return PTA_STEPS if name == "pta" else NUM_STEPS
+    return ATTACKS[name].num_steps
 
 
-def build_attack(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_steps: int | None = None) -> Attack:
+def build_attack(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: int | None = None) -> Attack:
     """Build the attack of that name.
 
     Args:
         name: a key of `ATTACKS`.
-        threat_model: the ball.
+        epsilon: radius of the ball in pixel units of [0, 1].
         knowledge: what the attacker knows of the encoder under attack.
         num_steps: steps, `published_steps(name)` by default; "square" sends ten queries for each.
 
@@ -150,20 +200,22 @@ def build_attack(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, 
     Example:
         >>> import numpy as np
         >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
-        >>> build_attack("dhta", ThreatModel.from_255(8), Knowledge(train=bank, database=bank)).targeted
+        >>> build_attack("dhta", 8 / 255, Knowledge(train=bank, database=bank)).targeted
         True
     """
     if name not in ATTACKS:
         raise ValueError(f"The attack must be one of {', '.join(ATTACKS)}. Received: {name!r}.")
-    return ATTACKS[name](threat_model, knowledge, published_steps(name) if num_steps is None else num_steps)
+    named = ATTACKS[name]
+    attack = named.build(epsilon, knowledge, named.num_steps if num_steps is None else num_steps)
+    return dataclasses.replace(attack, name=name)  # type: ignore[type-var]  # each is a dataclass
 
 
-def suite(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_steps: int = NUM_STEPS) -> list[Attack]:
+def suite(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: int = NUM_STEPS) -> list[Attack]:
     """Build the attacks of a mix, of which each query is to count at its worst.
 
     Args:
         name: a key of `SUITES`. "standard" spends three gradient steps and ten plain queries for each of `num_steps`.
-        threat_model: the ball.
+        epsilon: radius of the ball in pixel units of [0, 1].
         knowledge: what the attacker knows of the encoder under attack.
         num_steps: steps of each attack.
 
@@ -173,9 +225,9 @@ def suite(name: str, threat_model: ThreatModel, knowledge: Knowledge, *, num_ste
     Example:
         >>> import numpy as np
         >>> bank = CodeBank.from_labels(np.eye(4), code_length=16)
-        >>> [attack.name for attack in suite("standard", ThreatModel.from_255(8), Knowledge(bank, bank))]
+        >>> [attack.name for attack in suite("standard", 8 / 255, Knowledge(bank, bank))]
         ['auto', 'mainstay', 'center', 'square']
     """
     if name not in SUITES:
         raise ValueError(f"The mix must be one of {', '.join(SUITES)}. Received: {name!r}.")
-    return [build_attack(one, threat_model, knowledge, num_steps=num_steps) for one in SUITES[name]]
+    return [build_attack(one, epsilon, knowledge, num_steps=num_steps) for one in SUITES[name]]

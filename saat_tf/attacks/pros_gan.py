@@ -11,6 +11,7 @@ from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, genera
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
 from saat_tf.batches import batch_check, batch_errors, checked_arrays, checked_batches
+from saat_tf.images import shaped_images
 from saat_tf.jit import StepModel
 from saat_tf.labels import check_labels, checked_labels
 from saat_tf.random_numbers import choices
@@ -165,20 +166,14 @@ class ProSGAN(StepModel):
                 not 0/1.
         """
         del encoder, seed
-        images, target_labels = tf.convert_to_tensor(images), tf.convert_to_tensor(target_labels)
-        side = self.encoder.image_size
-        if images.shape[1:] != (side, side, 3) or not images.dtype.is_floating:
-            raise ValueError(
-                f"`images` must be floats in [0, 1] of shape (batch, {side}, {side}, 3). Received: "
-                f"{images.dtype.name} of shape {tuple(images.shape)}. Divide uint8 pixels by 255."
-            )
+        images, target_labels = shaped_images(images, self.encoder.image_size), tf.convert_to_tensor(target_labels)
         expected = tf.TensorShape([images.shape[0], self.prototype_net.num_classes])
         if not expected.is_compatible_with(target_labels.shape):
             raise ValueError(
                 f"`target_labels` must be one row of {expected[1]} classes for each image. Received: shape "
                 f"{target_labels.shape} for {expected[0]} images."
             )
-        return self._attack(tf.cast(images, tf.float32), checked_labels(target_labels, "target_labels"))
+        return self._attack(images, checked_labels(target_labels, "target_labels"))
 
     @tf.function(reduce_retracing=True)
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:

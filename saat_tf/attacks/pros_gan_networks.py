@@ -6,25 +6,28 @@ Both are always float32, whatever the global policy: a perturbation of 8/255 has
 import keras
 
 from saat_tf.attacks.prototype_net import SEMANTIC_UNITS
+from saat_tf.images import ImageSize, image_shape
 
 LABEL_HALVINGS, DISCRIMINATOR_HALVINGS = 4, 5
 RESIDUAL_BLOCKS = 6
 
 
-def check_sizes(image_size: int, width: int) -> None:
+def check_sizes(image_size: ImageSize, width: int) -> None:
     """Raise `ValueError` unless `image_size` is a multiple of 16 and `width` of 8, as the generator needs."""
     side = 2**LABEL_HALVINGS
-    if image_size < side or image_size % side:
+    sides = image_shape(image_size)[:2]
+    if any(one % side for one in sides):
+        fitting = " x ".join(str(max(1, round(one / side)) * side) for one in dict.fromkeys(sides))
         raise ValueError(
             f"ProS-GAN needs images whose side is a positive multiple of {side} pixels: its generator doubles an image "
-            f"of the label {LABEL_HALVINGS} times. Received: image_size={image_size}. Train the encoder at "
-            f"{max(1, round(image_size / side)) * side} pixels."
+            f"of the label {LABEL_HALVINGS} times. Received: image_size={image_size}. Train the encoder at {fitting} "
+            "pixels."
         )
     if width < 8 or width % 8:
         raise ValueError(f"`width` must be a positive multiple of 8; the paper has 64. Received: {width}.")
 
 
-def generator(image_size: int, width: int = 64) -> keras.Model:
+def generator(image_size: ImageSize, width: int = 64) -> keras.Model:
     """Build the generator: an image and a semantic representation in, a direction for each pixel out.
 
     The representation is grown to an image of its own (a dense layer, four doublings) and laid on the image as three
@@ -32,7 +35,7 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
     and the image. Instance normalization and ReLU stand between.
 
     Args:
-        image_size: S, a multiple of 16.
+        image_size: S, or (height, width), multiples of 16.
         width: channels of the first convolution, a multiple of 8.
 
     Returns:
@@ -45,11 +48,11 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
     References:
         The code of the authors of arXiv 2105.07553.
     """
-    images = keras.Input((image_size, image_size, 3), name="images", dtype="float32")
+    images = keras.Input(image_shape(image_size), name="images", dtype="float32")
     semantics = keras.Input((SEMANTIC_UNITS,), name="semantics", dtype="float32")
-    side = image_size // 2**LABEL_HALVINGS
-    x = _float32(keras.layers.Dense, side * side * 2 * width, activation="relu")(semantics)
-    x = _float32(keras.layers.Reshape, (side, side, 2 * width))(x)
+    rows, columns = (side // 2**LABEL_HALVINGS for side in image_shape(image_size)[:2])
+    x = _float32(keras.layers.Dense, rows * columns * 2 * width, activation="relu")(semantics)
+    x = _float32(keras.layers.Reshape, (rows, columns, 2 * width))(x)
     for halving in range(LABEL_HALVINGS):
         x = _normalized(_doubling(width >> halving)(x))  # (B, s, s, c) -> (B, 2s, 2s, c/2)
     x = _float32(keras.layers.Concatenate)([_convolution(3, 3, use_bias=False)(x), images])  # (B, S, S, 6)
@@ -66,13 +69,13 @@ def generator(image_size: int, width: int = 64) -> keras.Model:
     return keras.Model([images, semantics], directions, name="generator")
 
 
-def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.Model:
+def discriminator(image_size: ImageSize, num_classes: int, width: int = 64) -> keras.Model:
     """Build the discriminator: which labels an image has, and whether it is made up.
 
     Five halvings with spectral normalization and leaky ReLU, then one convolution over what remains.
 
     Args:
-        image_size: S, a multiple of 16.
+        image_size: S, or (height, width), multiples of 16.
         num_classes: C.
         width: channels of the first convolution.
 
@@ -88,7 +91,7 @@ def discriminator(image_size: int, num_classes: int, width: int = 64) -> keras.M
         The code of the authors of arXiv 2105.07553. Spectral normalization is Keras's layer: before each training step
         it divides the norm out of the weights themselves, not out of a copy of them.
     """
-    images = keras.Input((image_size, image_size, 3), name="images", dtype="float32")
+    images = keras.Input(image_shape(image_size), name="images", dtype="float32")
     x = images
     for halving in range(DISCRIMINATOR_HALVINGS):
         convolution = _convolution(width << halving, 4, strides=2)

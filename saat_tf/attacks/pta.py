@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GradientAttack
+from saat_tf.attacks.attack import GradientAttack
+from saat_tf.attacks.encoder import Encoder, relaxed_codes
 from saat_tf.attacks.objectives import Goal
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.rules import SignStep
@@ -56,17 +57,17 @@ def smooth_ap(relaxed_codes: tf.Tensor, goal: Goal) -> tf.Tensor:
     )
 
 
-def pta_attack(threat_model: ThreatModel, code_bank: CodeBank, *, num_steps: int = NUM_STEPS) -> GradientAttack:
+def pta_attack(epsilon: float, code_bank: CodeBank, *, num_steps: int = NUM_STEPS) -> GradientAttack:
     """Compose PTA: PGD on the smooth average precision over the items nearest to the clean query.
 
     Args:
-        threat_model: 8/255.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255.
         code_bank: codes of the items to rank under the encoder to attack, and their labels.
         num_steps: 20.
 
     Example:
         >>> import numpy as np
-        >>> pta_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).pgd.num_steps
+        >>> pta_attack(8 / 255, CodeBank.from_labels(np.eye(4), code_length=16)).pgd.num_steps
         20
 
     References:
@@ -75,7 +76,7 @@ def pta_attack(threat_model: ThreatModel, code_bank: CodeBank, *, num_steps: int
 
     def goal(encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> Goal:
         codes = sign(code_bank.codes)
-        clean_codes = sign(tf.cast(encoder(images, alpha=1.0, training=False), tf.float32))
+        clean_codes = sign(relaxed_codes(encoder, images))
         nearness = tf.matmul(clean_codes, codes, transpose_b=True)  # (B, N), in [-K, K]
         relevance = code_bank.relevance(labels)
         relevant_items, relevant = _nearest(nearness, relevance > 0, NEAREST_RELEVANT, 1.0)
@@ -86,7 +87,7 @@ def pta_attack(threat_model: ThreatModel, code_bank: CodeBank, *, num_steps: int
         }
 
     pgd = PGD(
-        threat_model=threat_model,
+        threat_model=ThreatModel(epsilon),
         objective=smooth_ap,
         rule=SignStep(STEP_SIZE),
         num_steps=num_steps,

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GradientAttack
+from saat_tf.attacks.attack import GradientAttack
+from saat_tf.attacks.encoder import Encoder, relaxed_codes
 from saat_tf.attacks.objectives import Goal
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.rules import AdamStep
@@ -60,17 +61,17 @@ def _weighted_distances(relaxed_codes: tf.Tensor, codes: tf.Tensor) -> tf.Tensor
     return distances * tf.stop_gradient(tf.pow(bits + NO_DISTANCE, -DISTANCE_POWER))
 
 
-def sdha_attack(threat_model: ThreatModel, code_bank: CodeBank, *, num_steps: int = 100) -> GradientAttack:
+def sdha_attack(epsilon: float, code_bank: CodeBank, *, num_steps: int = 100) -> GradientAttack:
     """Compose SDHA: Adam on the pixels from the image itself, with the mean squared pixel difference taken off.
 
     Args:
-        threat_model: 8/255 in the SAAT authors' comparison.
+        epsilon: radius of the ball in pixel units of [0, 1]; 8/255 in the SAAT authors' comparison.
         code_bank: codes of the training set under the encoder to attack, and its labels.
         num_steps: 100 there.
 
     Example:
         >>> import numpy as np
-        >>> sdha_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), code_length=16)).name
+        >>> sdha_attack(8 / 255, CodeBank.from_labels(np.eye(4), code_length=16)).name
         'sdha'
 
     References:
@@ -82,11 +83,11 @@ def sdha_attack(threat_model: ThreatModel, code_bank: CodeBank, *, num_steps: in
         return {
             "codes": sign(code_bank.codes),
             "relevance": code_bank.relevance(labels),
-            "clean_codes": sign(tf.cast(encoder(images, alpha=1.0, training=False), tf.float32)),
+            "clean_codes": sign(relaxed_codes(encoder, images)),
         }
 
     pgd = PGD(
-        threat_model=threat_model,
+        threat_model=ThreatModel(epsilon),
         objective=sdha_objective,
         rule=AdamStep(0.01),
         num_steps=num_steps,

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from saat_tf.attacks.attack import Encoder, GoalOf, code_goal
+from saat_tf.attacks.attack import GoalOf, checked_batch, code_goal
+from saat_tf.attacks.encoder import Encoder, check_code_length, relaxed_codes
 from saat_tf.codes import sign
-from saat_tf.images import checked_images
-from saat_tf.labels import checked_labels
-from saat_tf.random_numbers import fold_in, signs, uniform
+from saat_tf.random_numbers import fold_in, seed_of, signs, uniform
 from saat_tf.threat_model import ThreatModel
 
 # The share of pixels that a square covers is halved after these shares of the queries.
@@ -54,15 +53,17 @@ class SquareAttack:
                 f"{self.first_share}."
             )
 
-    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return adversarial images (B, S, S, 3)."""
-        images = checked_images(images)
+    def __call__(self, encoder: Encoder, images: tf.Tensor, labels: tf.Tensor, seed: int | tf.Tensor = 0) -> tf.Tensor:
+        """Return adversarial images (B, H, W, 3)."""
+        images, labels = checked_batch(encoder, images, labels)
         if images.shape[0] == 0:
             return images
-        wanted = self.goal(encoder, images, checked_labels(labels), seed)
+        seed = seed_of(seed)
+        wanted = self.goal(encoder, images, labels, seed)
 
         def agreement(x: tf.Tensor) -> tf.Tensor:
-            codes = sign(tf.cast(encoder(x, alpha=1.0, training=False), tf.float32))
+            codes = sign(relaxed_codes(encoder, x))
+            check_code_length(codes, wanted)
             return tf.reduce_sum(codes * wanted, axis=1)
 
         def keep_better(old: tf.Tensor, old_score: tf.Tensor, new: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,17 +91,23 @@ class SquareAttack:
         return best
 
     def _squares(self, images: tf.Tensor, t: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Draw a square in each image: bool (B, S, S, 1)."""
+        """Draw a square in each image: bool (B, H, W, 1)."""
         shape = tf.shape(images)
         done = tf.cast(t, tf.float32) / self.num_queries
         halvings = tf.reduce_sum(tf.cast(done > tf.constant(HALVED_AFTER), tf.float32))
         share = self.first_share * 0.5**halvings
-        width = tf.cast(shape[1], tf.float32)
-        side = tf.clip_by_value(tf.round(tf.sqrt(share) * width), 1.0, width)
+        sides = tf.cast(shape[1:3], tf.float32)
+        # The root of a square number is exact, so a square image has the side itself.
+        mean_side = tf.sqrt(tf.reduce_prod(sides))
+        side = tf.clip_by_value(tf.round(tf.sqrt(share) * mean_side), 1.0, tf.reduce_min(sides))
         places = uniform((shape[0], 2, 1), fold_in(seed, 1))
-        top, left = tf.unstack(tf.floor(places * (width - side + 1.0)), axis=1)
-        pixels = tf.range(width)[None]  # (1, S), in floats: on a GPU TensorFlow compares int32 on the host
-        rows, columns = ((pixels >= first) & (pixels < first + side) for first in (top, left))  # each (B, S)
+        top, left = tf.unstack(tf.floor(places * (sides[:, None] - side + 1.0)), axis=1)
+
+        def inside(length: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+            pixels = tf.range(length)[None]  # in floats: on a GPU TensorFlow compares int32 on the host
+            return (pixels >= first) & (pixels < first + side)
+
+        rows, columns = inside(sides[0], top), inside(sides[1], left)  # (B, H), (B, W)
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
@@ -109,7 +116,7 @@ def _random_signs(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def square_attack(
-    threat_model: ThreatModel,
+    epsilon: float,
     codes_of: Callable[[tf.Tensor], tf.Tensor],
     *,
     targeted: bool = False,
@@ -118,19 +125,19 @@ def square_attack(
     """Compose a Square attack on one code for each label set, such as the mainstay code.
 
     Args:
-        threat_model: the ball.
+        epsilon: radius of the ball in pixel units of [0, 1].
         codes_of: labels (B, C) -> codes float32 (B, K) of -1/+1, such as a `DMFL` layer.
         targeted: drive codes towards those of the labels given, or away from them.
         num_queries: queries sent for each image.
 
     Example:
-        >>> square_attack(ThreatModel.from_255(8), lambda labels: tf.ones((len(labels), 8)), num_queries=10).name
+        >>> square_attack(8 / 255, lambda labels: tf.ones((len(labels), 8)), num_queries=10).name
         'square'
     """
     return SquareAttack(
         name="square",
         targeted=targeted,
         goal=code_goal(lambda labels, seed: codes_of(labels), targeted),
-        threat_model=threat_model,
+        threat_model=ThreatModel(epsilon),
         num_queries=num_queries,
     )

@@ -3,6 +3,7 @@
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import Dropout
 
 # 62 pixels leave nothing for the third pooling: (62 + 4 - 11) // 4 + 1 = 14, then 6, then 2, which is below 3.
@@ -10,7 +11,7 @@ MIN_IMAGE_SIZE = 63
 POOLED_SIDE = 6
 
 
-def alexnet(image_size: int, *, name: str = "alexnet") -> keras.Model:
+def alexnet(image_size: ImageSize, *, name: str = "alexnet") -> keras.Model:
     """Build AlexNet up to its second hidden dense layer, in the layout of torchvision.
 
     Zeros are padded explicitly, so that the padding is PyTorch's and not TensorFlow's "same". The flattened order is
@@ -18,7 +19,7 @@ def alexnet(image_size: int, *, name: str = "alexnet") -> keras.Model:
     torchvision's modules.
 
     Args:
-        image_size: side of the square input in pixels, at least 63; 224 in the papers.
+        image_size: side of the square input in pixels, or (height, width), at least 63; 224 in the papers.
         name: name of the model.
 
     Returns:
@@ -37,12 +38,13 @@ def alexnet(image_size: int, *, name: str = "alexnet") -> keras.Model:
     Differs from torchvision's network: the last dense layer, the classifier, is left out; weights start from He's
     uniform distribution, which keeps the scale of activations through ReLU, and biases from zero.
     """
-    if image_size < MIN_IMAGE_SIZE:
+    shape = image_shape(image_size)
+    if min(shape[:2]) < MIN_IMAGE_SIZE:
         raise ValueError(
             f"alexnet pools three times and needs images of at least {MIN_IMAGE_SIZE} pixels. "
             f"Received: image_size={image_size}. Use small_cnn for smaller images."
         )
-    inputs = keras.Input((image_size, image_size, 3), name="images")
+    inputs = keras.Input(shape, name="images")
     x = _conv(inputs, 64, 11, padding=2, stride=4, name="features.0")
     x = keras.layers.MaxPooling2D(3, 2, name="features.2")(x)
     x = _conv(x, 192, 5, padding=2, name="features.3")

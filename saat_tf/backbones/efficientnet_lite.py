@@ -12,6 +12,7 @@ import numpy as np
 
 from saat_tf.backbones.convert import load_state_dict, state_dict_of
 from saat_tf.backbones.weights import read_torch_state_dict
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import BatchNormalization
 
 STEM_FILTERS = 32
@@ -56,7 +57,7 @@ TORCH_BLOCK_MODULES = {
 }
 
 
-def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
+def efficientnet_lite(image_size: ImageSize, *, version: int) -> keras.Model:
     """Build EfficientNet-Lite 0, 1 or 2 without its classifier.
 
     EfficientNet made for phones: ReLU6 in place of swish and no squeeze-and-excitation. Convolutions pad like
@@ -64,7 +65,8 @@ def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
     `load_efficientnet_lite_weights`.
 
     Args:
-        image_size: side of the square input in pixels, at least 32; the weights were trained at 224, 240 and 260.
+        image_size: side of the square input in pixels, or (height, width), at least 32; the weights were trained at
+            224, 240 and 260.
         version: 0, 1 or 2, from small to large.
 
     Returns:
@@ -87,12 +89,13 @@ def efficientnet_lite(image_size: int, *, version: int) -> keras.Model:
     """
     if version not in MULTIPLIERS:
         raise ValueError(f"`version` must be one of {', '.join(map(str, MULTIPLIERS))}. Received: version={version}.")
-    if image_size < 32:
+    shape = image_shape(image_size)
+    if min(shape[:2]) < 32:
         raise ValueError(
             f"efficientnet_lite{version} halves the side five times and needs images of at least 32 pixels. "
             f"Received: image_size={image_size}. Resize the images to 32 pixels or more."
         )
-    inputs = keras.Input((image_size, image_size, 3), name="images")
+    inputs = keras.Input(shape, name="images")
     x = _conv(inputs, STEM_FILTERS, "stem", kernel_size=3, stride=2)  # (B, S, S, 3) -> (B, S/2, S/2, 32)
     index = 0
     for stage in _stages(version):

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from saat_tf.layers import BatchNormalization
+
 
 def folded(backbone: keras.Model) -> keras.Model | None:
     """Return a copy of a network for inference, in which a convolution does what the batch norm behind it did.
@@ -13,10 +15,10 @@ def folded(backbone: keras.Model) -> keras.Model | None:
     one pass over the activations forward and one backward. Its weights are those of now: it does not follow a training.
 
     Args:
-        backbone: a functional model of layers of 32 bits; it is left as it is.
+        backbone: a functional or sequential model of layers of 32 bits; it is left as it is, and so are models in it.
 
     Returns:
-        The copy; None where no batch norm comes right behind a convolution of its own.
+        The copy; None where no batch norm comes right behind a convolution of its own, or the model is of another kind.
 
     Example:
         >>> x = keras.Input((8, 8, 3))
@@ -28,9 +30,13 @@ def folded(backbone: keras.Model) -> keras.Model | None:
         Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
         CVPR 2018, section 3.2.
     """
+    if not is_layer_graph(backbone):
+        return None
+    if isinstance(backbone, keras.Sequential):
+        backbone = keras.Model(backbone.inputs, backbone.outputs)
     norms = {}
     for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if _is_affine_norm(layer):
             before = layer.input._keras_history.operation
             if _can_take_over(before):
                 norms[before.name] = layer
@@ -55,9 +61,32 @@ def folded(backbone: keras.Model) -> keras.Model | None:
     return copy
 
 
+def is_layer_graph(model: keras.Model) -> bool:
+    """Tell whether Keras knows a model as a graph of layers: functional and sequential ones.
+
+    A class derived from them may compute something else.
+
+    Example:
+        >>> is_layer_graph(keras.Sequential([keras.Input((3,))]))
+        True
+    """
+    kind = type(model)
+    return kind is keras.Sequential or (kind.__name__ == "Functional" and kind.__module__.startswith("keras."))
+
+
+def _is_affine_norm(layer: keras.Layer) -> bool:
+    """Tell whether a layer is batch norm over channels by stored statistics, read once; subclasses may differ."""
+    if type(layer) not in (keras.layers.BatchNormalization, BatchNormalization) or len(layer._inbound_nodes) != 1:
+        return False
+    is_last_axis = layer.axis in (-1, len(layer.input.shape) - 1)
+    return is_last_axis and not layer._inbound_nodes[0].arguments.kwargs.get("training")
+
+
 def _can_take_over(layer: keras.Operation) -> bool:
     return (
-        isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+        type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+        and layer.data_format == "channels_last"
+        and len(layer._inbound_nodes) == 1
         and layer.activation is keras.activations.linear
         and len(layer._outbound_nodes) == 1
     )

@@ -12,6 +12,7 @@ from keras import applications
 
 from saat_tf.backbones.convert import load_state_dict, state_dict_of
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import BatchNormalization, Dropout
 
 CONNECTION_TIMEOUT = 10.0  # seconds
@@ -78,11 +79,11 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def keras_application(image_size: int, *, model: Callable[..., keras.Model], options: dict) -> keras.Model:
+def keras_application(image_size: ImageSize, *, model: Callable[..., keras.Model], options: dict) -> keras.Model:
     """Build a model of keras.applications without its classifier and without its own scaling of pixels.
 
     Args:
-        image_size: side of the square input in pixels; each model has a least side of its own.
+        image_size: side of the square input in pixels, or (height, width); each model has a least side of its own.
         model: a function of keras.applications.
         options: further arguments of that function.
 
@@ -143,9 +144,10 @@ def _places(backbone: keras.Model) -> dict[str, str]:
     return {layer.name: f"layers.{place}" for place, layer in enumerate(_weighted_layers(backbone))}
 
 
-def _build(image_size: int, model: Callable[..., keras.Model], options: dict, *, weights: str | None) -> keras.Model:
-    shape = (image_size, image_size, 3)
-    network = model(include_top=False, weights=weights, input_shape=shape, pooling="avg", **options)
+def _build(
+    image_size: ImageSize, model: Callable[..., keras.Model], options: dict, *, weights: str | None
+) -> keras.Model:
+    network = model(include_top=False, weights=weights, input_shape=image_shape(image_size), pooling="avg", **options)
     copy = keras.models.clone_model(network, clone_function=_own_layer)
     copy.set_weights(network.get_weights())
     return copy

@@ -2,6 +2,7 @@
 
 import keras
 
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import BatchNormalization
 
 # Depth -> blocks of each stage. From 50 on, blocks are bottlenecks of three convolutions and four times the filters.
@@ -12,7 +13,7 @@ BOTTLENECK_EXPANSION = 4
 MIN_IMAGE_SIZE = 32
 
 
-def resnet(image_size: int, *, depth: int) -> keras.Model:
+def resnet(image_size: ImageSize, *, depth: int) -> keras.Model:
     """Build ResNet without its classifier.
 
     Each block adds to its input what its convolutions make of it. Zeros are padded explicitly, so that the padding is
@@ -20,7 +21,7 @@ def resnet(image_size: int, *, depth: int) -> keras.Model:
     1e-5. Layers have the names of torchvision's modules.
 
     Args:
-        image_size: side of the square input in pixels, at least 32; 224 in the papers.
+        image_size: side of the square input in pixels, or (height, width), at least 32; 224 in the papers.
         depth: layers with weights, classifier included: 18, 34, 50, 101 or 152.
 
     Returns:
@@ -42,12 +43,13 @@ def resnet(image_size: int, *, depth: int) -> keras.Model:
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, BLOCKS))}. Received: depth={depth}.")
-    if image_size < MIN_IMAGE_SIZE:
+    shape = image_shape(image_size)
+    if min(shape[:2]) < MIN_IMAGE_SIZE:
         raise ValueError(
             f"resnet{depth} halves the side five times and needs images of at least {MIN_IMAGE_SIZE} pixels. "
             f"Received: image_size={image_size}. Use small_cnn for smaller images."
         )
-    inputs = keras.Input((image_size, image_size, 3), name="images")
+    inputs = keras.Input(shape, name="images")
     x = _conv(inputs, 64, 7, "conv1", "bn1", stride=2)
     x = keras.layers.ReLU(name="relu")(x)
     # PyTorch pads with minus infinity; behind ReLU zero is as good.

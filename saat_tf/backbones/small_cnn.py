@@ -2,19 +2,20 @@
 
 import keras
 
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import BatchNormalization
 
 WIDTHS = (24, 48, 96)
 
 
-def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
+def small_cnn(image_size: ImageSize, *, name: str = "small_cnn") -> keras.Model:
     """Build a small convolutional network.
 
     Three stages of two 3x3 convolutions with batch normalization and ReLU, each halving the side; then the
     average over the remaining places.
 
     Args:
-        image_size: side of the square input in pixels, at least 16.
+        image_size: side of the square input in pixels, or (height, width), at least 16.
         name: name of the model.
 
     Returns:
@@ -23,9 +24,10 @@ def small_cnn(image_size: int, *, name: str = "small_cnn") -> keras.Model:
     Raises:
         ValueError: `image_size` is below 16.
     """
-    if image_size < 16:
+    shape = image_shape(image_size)
+    if min(shape[:2]) < 16:
         raise ValueError(f"small_cnn needs images of at least 16 pixels. Received: image_size={image_size}.")
-    inputs = keras.Input((image_size, image_size, 3), name="images")
+    inputs = keras.Input(shape, name="images")
     x = inputs
     for stage, width in enumerate(WIDTHS):
         for repeat in range(2):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from saat_tf.backbones.convert import load_state_dict, state_dict_of
+from saat_tf.images import ImageSize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,7 +18,7 @@ class BackboneSpec:
     """Builder, expected pixels and source of weights of a backbone.
 
     Args:
-        build: image size in pixels -> Keras model from normalized images (B, S, S, 3) to features (B, F), with random
+        build: image size in pixels -> Keras model from normalized images (B, H, W, 3) to features (B, F), with random
             weights.
         mean: per channel of RGB, subtracted from pixels of [0, 1].
         std: per channel of RGB, divides what remains.
@@ -29,7 +30,7 @@ class BackboneSpec:
         state_dict: (backbone, dtype=...) -> its weights, as `load_state_dict` reads them.
     """
 
-    build: Callable[[int], keras.Model]
+    build: Callable[[ImageSize], keras.Model]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: str = "rgb"

@@ -3,6 +3,7 @@
 import keras
 
 from saat_tf.backbones.adaptive_pooling import AdaptiveAveragePooling
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.layers import BatchNormalization, Dropout
 
 # Depth -> convolutions of each stage. Each stage ends by halving the side.
@@ -13,7 +14,7 @@ DENSE_FEATURES = 4096
 MIN_IMAGE_SIZE = 2 ** len(FILTERS)
 
 
-def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model:
+def vgg(image_size: ImageSize, *, depth: int, batch_norm: bool = False) -> keras.Model:
     """Build VGG up to its second hidden dense layer and the dropout behind it.
 
     Stages of 3x3 convolutions with ReLU, an average over 7 x 7 cells and two dense layers. Layers have the names of
@@ -21,7 +22,7 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
     transposition. Batch normalization has PyTorch's momentum (0.9 in Keras' terms) and epsilon 1e-5.
 
     Args:
-        image_size: side of the square input in pixels, at least 32; 224 in the papers.
+        image_size: side of the square input in pixels, or (height, width), at least 32; 224 in the papers.
         depth: layers with weights, classifier included: 11, 13, 16 or 19.
         batch_norm: whether each convolution is normalized before its ReLU.
 
@@ -45,12 +46,13 @@ def vgg(image_size: int, *, depth: int, batch_norm: bool = False) -> keras.Model
     """
     if depth not in CONVOLUTIONS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, CONVOLUTIONS))}. Received: depth={depth}.")
-    if image_size < MIN_IMAGE_SIZE:
+    shape = image_shape(image_size)
+    if min(shape[:2]) < MIN_IMAGE_SIZE:
         raise ValueError(
             f"vgg{depth} halves the side five times and needs images of at least {MIN_IMAGE_SIZE} pixels. "
             f"Received: image_size={image_size}. Use small_cnn for smaller images."
         )
-    inputs = keras.Input((image_size, image_size, 3), name="images")
+    inputs = keras.Input(shape, name="images")
     x = inputs
     index = 0  # of the module in torchvision's `features`, where ReLU and pooling count too
     for filters, convolutions in zip(FILTERS, CONVOLUTIONS[depth], strict=True):

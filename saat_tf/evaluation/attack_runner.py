@@ -10,14 +10,14 @@ from saat_tf.attacks.any_batch import AnyBatch
 from saat_tf.images import checked_images
 from saat_tf.jit import compiled_for_whole_batches
 from saat_tf.labels import checked_labels
-from saat_tf.models import HashingModel
+from saat_tf.models.encoders import CodeEncoder, checked_encoder
 
 # (images, labels, seed) -> adversarial images, and the steps that each took where the attack could stop early.
 RunAttack = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, np.ndarray | None]]
 
 
 def attack_runner(
-    attack: Attack, encoder: HashingModel, *, early_stop: bool = False, jit_compile: bool = False
+    attack: Attack, encoder: CodeEncoder, *, early_stop: bool = False, jit_compile: bool = False
 ) -> RunAttack:
     """Make the function that attacks a model as it is now, for batches of any size and any number of seeds.
 
@@ -34,13 +34,13 @@ def attack_runner(
     """
     if early_stop and jit_compile:
         raise ValueError("An attack either stops early or is compiled by XLA. Received both. Leave one out.")
-    model = encoder.for_inference()
+    model = checked_encoder(encoder).for_inference()
     if early_stop and can_stop_early(attack):
         return EarlyStop(attack, model)
     return every_step(attack, model, jit_compile=jit_compile)
 
 
-def every_step(attack: Attack, encoder: HashingModel, *, jit_compile: bool = False) -> RunAttack:
+def every_step(attack: Attack, encoder: CodeEncoder, *, jit_compile: bool = False) -> RunAttack:
     """Make the function that runs an attack on the very encoder given, with all its steps."""
 
     def call(rows: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ from saat_tf.data import Split
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import atomic
-from saat_tf.models import HashingModel
+from saat_tf.models.encoders import CodeEncoder
 from saat_tf.progress import Track, silent
 
 
@@ -89,7 +89,7 @@ class AttackedQueries:
 
 
 def attack_queries(
-    encoder: HashingModel,
+    encoder: CodeEncoder,
     split: Split,
     attack: Attack,
     labels: np.ndarray,
@@ -98,7 +98,7 @@ def attack_queries(
     seeds: Sequence[int] = (0,),
     batch_size: int = 128,
     keep_images: int = 0,
-    surrogate_model: HashingModel | None = None,
+    surrogate_model: CodeEncoder | None = None,
     surrogate: str | None = None,
     early_stop: bool = False,
     jit_compile: bool = False,

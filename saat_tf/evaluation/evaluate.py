@@ -11,10 +11,11 @@ from saat_tf.attacks import Attack, Knowledge, check_target_labels
 from saat_tf.codes import pack_codes, unpack_codes
 from saat_tf.data import RetrievalData, Split, evaluation_batches
 from saat_tf.evaluation.attack_runner import RunAttack, attack_runner
+from saat_tf.images import image_shape
 from saat_tf.labels import check_labels
 from saat_tf.layers import DMFL, CodeBank
 from saat_tf.metrics import Perceptibility, chance_map, mean_average_precision, perceptibility
-from saat_tf.models import HashingModel
+from saat_tf.models.encoders import CodeEncoder, checked_encoder
 from saat_tf.progress import Track, silent
 
 # Rows of a bank that are set at a time: an update takes memory of rows times labels times the most labels of an item.
@@ -73,7 +74,7 @@ class RetrievalReport:
 
 
 def evaluate(
-    encoder: HashingModel,
+    encoder: CodeEncoder,
     data: RetrievalData,
     build_attack: Callable[[Knowledge], Attack],
     *,
@@ -137,10 +138,9 @@ def evaluate(
     )
 
 
-def encode_data(
-    encoder: HashingModel, data: RetrievalData, batch_size: int = 128, track: Track = silent
-) -> EncodedData:
+def encode_data(encoder: CodeEncoder, data: RetrievalData, batch_size: int = 128, track: Track = silent) -> EncodedData:
     """Encode the three splits of a data set."""
+    checked_encoder(encoder)
     return EncodedData(
         train=encode_split(encoder, data.train, batch_size, track, "Encoding training set"),
         database=encode_split(encoder, data.database, batch_size, track, "Encoding database"),
@@ -181,7 +181,7 @@ def filled_bank(packed_codes: np.ndarray, labels: np.ndarray) -> CodeBank:
 
 
 def attack_split(
-    encoder: HashingModel,
+    encoder: CodeEncoder,
     split: Split,
     attack: Attack,
     labels: np.ndarray,
@@ -213,7 +213,7 @@ def attack_split(
         check_target_labels(split.labels, labels)
 
     run_attack = run_attack or attack_runner(attack, encoder)
-    codes, seen, taken, kept = [], [], [], [np.empty((0, encoder.image_size, encoder.image_size, 3), np.float32)]
+    codes, seen, taken, kept = [], [], [], [np.empty((0, *image_shape(encoder.image_size)), np.float32)]
     batches = track(evaluation_batches(split, batch_size), -(-len(split) // batch_size), f"Attacking by {attack.name}")
     for number, (images, _, index) in enumerate(batches):
         returned, used = run_attack(images, tf.gather(labels, index), tf.constant([seed, number], tf.int32))

@@ -153,7 +153,13 @@ class CodeBank(keras.layers.Layer):
 
         Under several replicas, all replicas' rows are set in each: a replica that wrote only its own rows would lose
         those of the others without a word. Memory goes with B * C * L: set a large bank a few thousand rows at a time.
+
+        Raises:
+            ValueError: codes of another length, or of another number of rows than `index`; an index outside of the bank
+                (in a graph, TensorFlow refuses that when it runs, and on a GPU leaves the row out).
         """
+        index, relaxed_codes = tf.convert_to_tensor(index), tf.convert_to_tensor(relaxed_codes)
+        self._check_rows(index, relaxed_codes)
         index = tf.cast(index, tf.int64)
         relaxed_codes = tf.cast(tf.stop_gradient(relaxed_codes), tf.float32)
         index, relaxed_codes = gather(index), gather(relaxed_codes)
@@ -188,6 +194,28 @@ class CodeBank(keras.layers.Layer):
         # (K, B) @ (B, K) -> (K, K)
         products = tf.matmul(new, new, transpose_a=True) - tf.matmul(old, old, transpose_a=True)
         self.relaxed_products.value.assign_add(products)
+
+    def _check_rows(self, index: tf.Tensor, relaxed_codes: tf.Tensor) -> None:
+        expected = index.shape.concatenate([self.code_length])
+        if index.shape.rank not in (1, None) or not expected.is_compatible_with(relaxed_codes.shape):
+            raise ValueError(
+                f"The bank takes an index (batch,) and codes (batch, {self.code_length}). Received: shapes "
+                f"{tuple(index.shape)} and {tuple(relaxed_codes.shape)}. Encoder and bank must have one code length."
+            )
+        if tf.executing_eagerly() and not tf.reduce_all((index >= 0) & (index < self.num_items)):
+            raise ValueError(
+                f"The bank has the items 0 to {self.num_items - 1}. Received: an index from "
+                f"{int(tf.reduce_min(index))} to {int(tf.reduce_max(index))}. Count the training items "
+                "from 0, in the order that the bank was made from."
+            )
+
+    def check_classes(self, labels: tf.Tensor) -> None:
+        """Raise `ValueError` unless `labels` (B, C) have as many classes as those of the bank."""
+        if labels.shape[-1] not in (self.num_classes, None):
+            raise ValueError(
+                f"Labels must be of shape (images, {self.num_classes}), the classes of the bank. Received: shape "
+                f"{tuple(labels.shape)}. Give one column for each class that the bank was made for."
+            )
 
     def sums(self) -> CodeSums:
         """Return the sums of the hash codes, as `saat_tf.mainstay.mainstay_codes_from_sums` takes them.
@@ -225,6 +253,7 @@ class CodeBank(keras.layers.Layer):
 
     def _sharing(self, labels: tf.Tensor) -> tf.Tensor:
         """Tell which label sets share a label with which row: (B, C) -> float32 (B, M) of 0/1."""
+        self.check_classes(labels)
         return tf.cast(tf.matmul(labels, self.label_sets, transpose_b=True) > 0, tf.float32)
 
     def get_config(self) -> dict:

@@ -33,9 +33,10 @@ class DMFL(keras.layers.Layer):
         super().__init__(**kwargs)
         self.code_bank = code_bank
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def call(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the mainstay code of each row of 0/1 `labels` (B, C)."""
+        self.code_bank.check_classes(labels)
         return mainstay_codes_from_sums(labels, self.code_bank.sums())
 
     def get_config(self) -> dict:

@@ -5,6 +5,7 @@ from saat_tf.models.atrdh import ATRDH
 from saat_tf.models.cgat import CgAT
 from saat_tf.models.classifier import Classifier
 from saat_tf.models.comdefend import PurifiedModel, Purifier
+from saat_tf.models.encoders import CodeEncoder, as_encoder
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.hashing_training import HashingTraining
 from saat_tf.models.refinements import Refinements
@@ -16,9 +17,11 @@ __all__ = [
     "AdversarialClassifier",
     "CgAT",
     "Classifier",
+    "CodeEncoder",
     "HashingModel",
     "HashingTraining",
     "PurifiedModel",
     "Purifier",
     "Refinements",
+    "as_encoder",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.backbones.precision import Precision
+from saat_tf.images import ImageSize
 from saat_tf.models.image_model import ImageModel
 
 
@@ -16,13 +16,13 @@ class Classifier(ImageModel):
     Pixel normalization is inside, so images are always float32 in [0, 1].
 
     Args:
-        backbone: a name in `saat_tf.backbones.BACKBONES`.
+        backbone: a name in `saat_tf.backbones.BACKBONES`, or a Keras model from images to features.
         num_classes: C, at least 2.
-        image_size: side of the square input in pixels.
-        precision: in which the backbone computes, as in `HashingModel`; the head is float32.
+        image_size: side of the square input in pixels, or (height, width); by default that of a model's own input.
+        **options: those of `ImageModel`; the head is float32.
 
     Returns:
-        Called on images float32 (B, S, S, 3): log-probabilities, float32 (B, C).
+        Called on images float32 (B, H, W, 3): log-probabilities, float32 (B, C).
 
     Raises:
         ValueError: unknown backbone or precision, or an image size or number of classes that cannot be.
@@ -34,20 +34,20 @@ class Classifier(ImageModel):
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, image_size: int, *, precision: Precision = "float32", **kwargs: Any
+        self, backbone: str | keras.Model, num_classes: int, image_size: ImageSize | None = None, **options: Any
     ) -> None:
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be at least 2. Received: {num_classes}.")
-        super().__init__(backbone, image_size, precision=precision, **kwargs)
+        super().__init__(backbone, image_size, **options)
         self.num_classes = num_classes
         self.head = keras.layers.Dense(num_classes, name="head", dtype="float32")
-        self.head.build(self.backbone.output_shape)
+        self.head.build((None, self.num_features))
         self.built = True
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return log p: features float32 (B, F) -> float32 (B, C)."""
         return tf.nn.log_softmax(alpha * self.head(features))
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+    def arguments(self) -> dict:
+        """Return the constructor's arguments, the backbone as a name or as the model itself."""
+        return {**super().arguments(), "num_classes": self.num_classes}

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from saat_tf.batches import batch_errors, blocks, is_array
-from saat_tf.images import checked_images, shaped_images
+from saat_tf.images import ImageSize, checked_images, shaped_images
 from saat_tf.jit import StepModel
 from saat_tf.models.fit_data import refuse_options
 from saat_tf.models.hashing_model import HashingModel
@@ -138,10 +138,11 @@ class PurifiedModel(HashingModel):
     Make one with `PurifiedModel.from_parts`; the constructor makes the shape that a saved one is loaded into.
 
     Args:
-        backbone: a name in `saat_tf.backbones.BACKBONES`.
+        backbone: a name in `saat_tf.backbones.BACKBONES`, or a Keras model from images to features.
         code_length: K, the number of bits.
-        image_size: side of the square input in pixels.
+        image_size: side of the square input in pixels, or (height, width).
         noise_std: that of the purifier.
+        **options: those of `ImageModel`.
 
     Raises:
         ValueError: unknown backbone, or a number that cannot be.
@@ -153,16 +154,21 @@ class PurifiedModel(HashingModel):
     """
 
     def __init__(
-        self, backbone: str, code_length: int, image_size: int, noise_std: float = NOISE_STD, **kwargs: Any
+        self,
+        backbone: str | keras.Model,
+        code_length: int,
+        image_size: ImageSize | None = None,
+        noise_std: float = NOISE_STD,
+        **options: Any,
     ) -> None:
-        super().__init__(backbone, code_length, image_size, **kwargs)
+        super().__init__(backbone, code_length, image_size, **options)
         self.purifier = Purifier(noise_std, name="purifier")
 
     @classmethod
     def from_parts(cls, purifier: Purifier, encoder: HashingModel) -> "PurifiedModel":
         """Put a copy of `purifier` in front of a copy of `encoder`."""
-        size, precision = encoder.image_size, encoder.precision
-        model = cls(encoder.backbone_name, encoder.code_length, size, purifier.noise_std, precision=precision)
+        backbone = encoder.backbone_name or keras.models.clone_model(encoder.backbone)
+        model = cls(**{**encoder.arguments(), "backbone": backbone, "noise_std": purifier.noise_std})
         for copy, part in (
             (model.purifier, purifier),
             (model.backbone, encoder.backbone),
@@ -176,9 +182,9 @@ class PurifiedModel(HashingModel):
         images = shaped_images(images, self.image_size)
         return super().features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "noise_std": self.purifier.noise_std}
+    def arguments(self) -> dict:
+        """Return the constructor's arguments, the backbone as a name or as the model itself."""
+        return {**super().arguments(), "noise_std": self.purifier.noise_std}
 
 
 def bits(logits: tf.Tensor, noise_std: float) -> tf.Tensor:

@@ -5,9 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.backbones.precision import Precision
 from saat_tf.codes import pack_codes
-from saat_tf.images import checked_images, shaped_images, valid_images
+from saat_tf.images import ImageSize, checked_images, image_shape, shaped_images, valid_images
 from saat_tf.layers import HashHead
 from saat_tf.models.image_model import ImageModel
 
@@ -20,41 +19,40 @@ class HashingModel(ImageModel):
     is trained is the matter of `HashingTraining` and `SAAT`, which hold one.
 
     Args:
-        backbone: a name in `saat_tf.backbones.BACKBONES`.
+        backbone: a name in `saat_tf.backbones.BACKBONES`; or a Keras model from images (B, H, W, 3) to features (B, F)
+            or to a map of them (B, H, W, F), which is averaged over its places.
         code_length: K, the number of bits.
-        image_size: side of the square input in pixels.
-        precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
-            weights of 32. Pixels, their normalization, features and all behind them are float32.
+        image_size: side of the square input in pixels, or (height, width); by default that of a model's own input.
+        **options: those of `ImageModel`: `mean`, `std` and `channel_order`, the normalization in front of the backbone,
+            which is that of the name, and nothing in front of a model; and `precision`.
 
     Returns:
-        Called on images float32 (B, S, S, 3): relaxed codes, float32 (B, K) in [-1, 1].
+        Called on images float32 (B, H, W, 3): relaxed codes, float32 (B, K) in [-1, 1].
 
     Raises:
-        ValueError: unknown backbone or precision, or an image size or code length that cannot be.
+        ValueError: unknown backbone or precision, an image size or code length that cannot be, or a model that takes no
+            images or returns no features.
 
     Example:
         >>> model = HashingModel("small_cnn", code_length=16, image_size=32)
         >>> model.encode(tf.zeros((2, 32, 32, 3))).shape
         TensorShape([2, 2])
+        >>> network = keras.Sequential([keras.Input((8, 12, 3)), keras.layers.Conv2D(4, 3, activation="relu")])
+        >>> HashingModel(network, code_length=16).encode(tf.zeros((2, 8, 12, 3))).shape
+        TensorShape([2, 2])
     """
 
     def __init__(
-        self,
-        backbone: str,
-        code_length: int,
-        image_size: int,
-        *,
-        precision: Precision = "float32",
-        **kwargs: Any,
+        self, backbone: str | keras.Model, code_length: int, image_size: ImageSize | None = None, **options: Any
     ) -> None:
-        super().__init__(backbone, image_size, precision=precision, **kwargs)
+        super().__init__(backbone, image_size, **options)
         self.code_length = code_length
         self.hash_head = HashHead(code_length, name="hash_head", dtype="float32")
-        self.hash_head.build(self.backbone.output_shape)
+        self.hash_head.build((None, self.num_features))
         self.built = True
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return z: images float32 (B, S, S, 3) in [0, 1] -> float32 (B, K)."""
+        """Return z: images float32 (B, H, W, 3) in [0, 1] -> float32 (B, K)."""
         return self.hash_head.logits(self.features(images, training))
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
@@ -62,7 +60,7 @@ class HashingModel(ImageModel):
         return self.hash_head(features, alpha=alpha)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """Return packed codes: images float32 (B, S, S, 3) in [0, 1] -> uint8 (B, K / 8), most significant bit first.
+        """Return packed codes: images float32 (B, H, W, 3) in [0, 1] -> uint8 (B, K / 8), most significant bit first.
 
         Raises:
             ValueError: the images are not floats of the model's size, a pixel is NaN, infinite or outside of [0, 1],
@@ -77,7 +75,7 @@ class HashingModel(ImageModel):
         """Return for graphs, which cannot refuse a single image, codes of zero for those that `encode` would refuse.
 
         Args:
-            images: float32 (B, S, S, 3).
+            images: float32 (B, H, W, 3).
 
         Returns:
             `logits`, float32 (B, K); `packed_codes`, uint8 (B, K / 8); and `ok`, bool (B,), false for an image with a
@@ -89,8 +87,8 @@ class HashingModel(ImageModel):
         images = shaped_images(images, self.image_size)
         ok, count = valid_images(images), tf.shape(images)[0]
         # A convolution of oneDNN, which TensorFlow takes on some CPUs, gives an empty batch a wrong shape.
-        side = self.image_size
-        padded = tf.concat([images, tf.zeros((tf.cast(count == 0, tf.int32), side, side, 3))], axis=0)
+        blank = tf.zeros((tf.cast(count == 0, tf.int32), *image_shape(self.image_size)))
+        padded = tf.concat([images, blank], axis=0)
         logits = self.logits(padded)[:count]
         packed_codes = pack_codes(logits)
         return {
@@ -103,6 +101,6 @@ class HashingModel(ImageModel):
     def _encode(self, images: tf.Tensor) -> tf.Tensor:
         return pack_codes(self.logits(images))
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "code_length": self.code_length}
+    def arguments(self) -> dict:
+        """Return the constructor's arguments, the backbone as a name or as the model itself."""
+        return {**super().arguments(), "code_length": self.code_length}

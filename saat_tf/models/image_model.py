@@ -1,6 +1,7 @@
 """What every model of images has: a backbone, and the normalization of pixels in front of it."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,8 +9,9 @@ import tensorflow as tf
 
 from saat_tf.backbones import backbone_spec
 from saat_tf.backbones.fold import folded
+from saat_tf.backbones.own import feature_shape, in_float32, input_size, precision_of
 from saat_tf.backbones.precision import Precision, layers_of
-from saat_tf.images import shaped_images
+from saat_tf.images import ImageSize, image_shape, image_size_of, shaped_images
 from saat_tf.layers import PixelNormalization
 
 
@@ -17,30 +19,67 @@ class ImageModel(keras.Model):
     """Base of `HashingModel` and `Classifier`: f(x) are the backbone's features, a subclass adds the head.
 
     Args:
-        backbone: a name in `saat_tf.backbones.BACKBONES`.
-        image_size: side of the square input in pixels.
+        backbone: a name in `saat_tf.backbones.BACKBONES`; or a Keras model from images (B, H, W, 3) to features (B, F)
+            or to a map of them (B, H, W, F), which is averaged over its places.
+        image_size: side of the square input in pixels, or (height, width); by default that of a model's own input.
+        mean: per channel of RGB in pixel units of [0, 1], subtracted from the pixels. Default: that of the name; for a
+            model, 0.
+        std: per channel of RGB, divides what remains. Default: that of the name; for a model, 1, so that it sees the
+            pixels in [0, 1] themselves.
+        channel_order: "rgb", or "bgr" for a network that expects blue first. Default: that of the name, or "rgb".
         precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
-            weights of 32. Pixels, their normalization, features and all behind them are float32.
+            weights of 32. Pixels, their normalization, features and all behind them are float32. Default: float32, or
+            that of a model as it was built.
 
     Raises:
-        ValueError: unknown backbone or precision, or an image size that cannot be.
+        ValueError: unknown backbone or precision, an image size that cannot be, or a model that takes no images or
+            returns no features.
     """
 
-    def __init__(self, backbone: str, image_size: int, *, precision: Precision = "float32", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        backbone: str | keras.Model,
+        image_size: ImageSize | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channel_order: str | None = None,
+        precision: Precision | None = None,
+        **kwargs: Any,
+    ) -> None:
         # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.backbone_name = backbone
-        self.image_size = image_size
-        self.precision = precision
-        spec = backbone_spec(backbone)
+        self.backbone_name = backbone if isinstance(backbone, str) else None
+        normalization: tuple[Sequence[float], Sequence[float], str] = (0.0,) * 3, (1.0,) * 3, "rgb"
+        if isinstance(backbone, str):
+            spec = backbone_spec(backbone)
+            normalization = spec.mean, spec.std, spec.channel_order
+            if image_size is None:
+                raise ValueError(f"{backbone} is built for one size of images. Received: no `image_size`. Give it.")
+            self.image_size, self.precision = image_size_of(image_shape(image_size)), precision or "float32"
+            with layers_of(self.precision):
+                self.backbone: keras.Model = spec.build(self.image_size)
+        elif isinstance(backbone, keras.Model):
+            self.image_size, self.precision = input_size(backbone, image_size), precision_of(backbone)
+            if precision not in (None, self.precision):
+                raise ValueError(
+                    f"A model keeps the precision that it was built in, {self.precision}. Received: {precision!r}. "
+                    "Build it under `keras.config.set_dtype_policy`."
+                )
+            self.backbone = backbone
+        else:
+            raise ValueError(f"`backbone` must be a name or a Keras model. Received: a {type(backbone).__name__}.")
         self.pixel_normalization = PixelNormalization(
-            spec.mean, spec.std, spec.channel_order, name="pixel_normalization", dtype="float32"
+            normalization[0] if mean is None else mean,
+            normalization[1] if std is None else std,
+            normalization[2] if channel_order is None else channel_order,
+            name="pixel_normalization",
+            dtype="float32",
         )
-        with layers_of(precision):
-            self.backbone = spec.build(image_size)
+        self.num_features = feature_shape(self.backbone, self.image_size)[-1]
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return f(x): images float32 (B, S, S, 3) in [0, 1] -> float32 (B, F).
+        """Return f(x): images float32 (B, H, W, 3) in [0, 1] -> float32 (B, F).
 
         Type and size are checked, pixels are not: attacks ask for slopes outside of the range too.
 
@@ -49,22 +88,40 @@ class ImageModel(keras.Model):
         """
         images = shaped_images(images, self.image_size)
         if images.shape[0] == 0:
-            return tf.zeros((0, self.backbone.output_shape[-1]))
-        return tf.cast(self.backbone(self.pixel_normalization(images), training=training), tf.float32)
+            return tf.zeros((0, self.num_features))
+        return self.pooled(self.backbone(self.pixel_normalization(images), training=training))
+
+    def pooled(self, features: tf.Tensor) -> tf.Tensor:
+        """Return what the backbone returns, (B, F) or averaged over the places of (B, H, W, F), as float32 (B, F)."""
+        features = tf.cast(features, tf.float32)
+        return tf.reduce_mean(features, axis=(1, 2)) if features.shape.rank == 4 else features
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return what gradient attacks climb on: features float32 (B, F) -> float32 (B, K)."""
         raise NotImplementedError(f"{type(self).__name__} must implement `relax`.")
 
     def call(self, images: tf.Tensor, alpha: float | tf.Tensor = 1.0, training: bool = False) -> tf.Tensor:
-        """Return `relax` of the features of images float32 (B, S, S, 3) in [0, 1]: float32 (B, K)."""
+        """Return `relax` of the features of images float32 (B, H, W, 3) in [0, 1]: float32 (B, K)."""
         return self.relax(self.features(images, training), alpha=alpha)
 
     def with_precision(self, precision: Precision) -> "ImageModel":
-        """Return a copy with the same weights whose backbone computes in another precision."""
-        copy = type(self).from_config({**self.get_config(), "precision": precision})
-        copy.set_weights(self.get_weights())
-        return copy
+        """Return a model with the same weights whose backbone computes in another precision.
+
+        Raises:
+            ValueError: unknown precision; or the backbone is a model of the caller and `precision` not "float32".
+        """
+        if self.backbone_name is None and precision == self.precision:
+            return self
+        if self.backbone_name is not None:
+            copy = type(self)(**{**self.arguments(), "precision": precision})
+            copy.set_weights(self.get_weights())
+            return copy
+        if precision != "float32":
+            raise ValueError(
+                f"A backbone that is a model of your own can be copied in float32. Received: {precision!r}. Build it "
+                "under `keras.config.set_dtype_policy`."
+            )
+        return self._with_backbone(in_float32(self.backbone))
 
     def for_inference(self) -> "ImageModel":
         """Return a model of the same outputs up to rounding that infers faster, with the weights of now.
@@ -76,20 +133,41 @@ class ImageModel(keras.Model):
         drawn = random.getstate()
         try:
             backbone = folded(self.backbone) if self.precision == "float32" else None
-            if backbone is None:
-                return self
-            faster = type(self).from_config(self.get_config())
-            faster.set_weights(self.get_weights())
-            faster.backbone = backbone
-            return faster
+            return self if backbone is None else self._with_backbone(backbone)
         finally:
             random.setstate(drawn)
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
+    def _with_backbone(self, backbone: keras.Model) -> "ImageModel":
+        """Return a model like this one, with the same weights behind and in front of another backbone."""
+        model = type(self)(**{**self.arguments(), "backbone": backbone, "precision": None})
+        for ours, theirs in zip(self.layers, model.layers, strict=True):
+            if ours is not self.backbone:
+                theirs.set_weights(ours.get_weights())
+        return model
+
+    def arguments(self) -> dict:
+        """Return the constructor's arguments, the backbone as a name or as the model itself."""
+        normalization = self.pixel_normalization
         return {
-            **super().get_config(),
-            "backbone": self.backbone_name,
+            "backbone": self.backbone_name or self.backbone,
             "image_size": self.image_size,
+            "mean": normalization.mean,
+            "std": normalization.std,
+            "channel_order": normalization.channel_order,
             "precision": self.precision,
         }
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, a model among them by its own configuration."""
+        arguments = self.arguments()
+        if self.backbone_name is None:
+            arguments["backbone"] = keras.saving.serialize_keras_object(self.backbone)
+        return {**super().get_config(), **arguments}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "ImageModel":
+        """Make a model, its weights at random, from `get_config`."""
+        backbone = config["backbone"]
+        if isinstance(backbone, dict):
+            backbone = keras.saving.deserialize_keras_object(backbone)
+        return cls(**{**config, "backbone": backbone})

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import build_attack
 from saat_tf.data import RetrievalData, Split, array_split
 from saat_tf.evaluation import evaluate
 from saat_tf.threat_model import ThreatModel
@@ -55,7 +55,7 @@ class RetrievalMAP(keras.callbacks.Callback):
         super().__init__()
         if num_steps < 1 or every < 1:
             raise ValueError(f"`num_steps` and `every` must be at least 1. Received: {num_steps} and {every}.")
-        self.threat_model = ThreatModel(epsilon)
+        self.epsilon = ThreatModel(epsilon).epsilon
         self.num_steps = num_steps
         self.top_k = top_k
         self.every = every
@@ -75,7 +75,7 @@ class RetrievalMAP(keras.callbacks.Callback):
         report = evaluate(
             self.model.encoder,
             self.data,
-            lambda known: ATTACKS[ATTACK](self.threat_model, known, self.num_steps),
+            lambda known: build_attack(ATTACK, self.epsilon, known, num_steps=self.num_steps),
             top_k=self.top_k,
             batch_size=BATCH,
         )

@@ -8,7 +8,6 @@ from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, array_split, draw_scenes
 from saat_tf.evaluation import encode_data, knowledge
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
 from trainers.runs.models import Evaluated
 
 
@@ -19,7 +18,7 @@ def test_each_way_has_a_row_against_the_plain_loop():
     data = RetrievalData("scenes", [str(i) for i in range(10)], split, split, split)
     encoded = encode_data(encoder, data)
     model = Evaluated("none", encoder, encoded, knowledge(encoded, data))
-    attack = mainstay_attack(ThreatModel.from_255(8), model.known.train, num_steps=20)
+    attack = mainstay_attack(8 / 255, model.known.train, num_steps=20)
     plain, folded, early = measure(model, attack, data, top_k=12)
     assert [row["name"] for row in (plain, folded, early)] == [
         "none, mainstay, plain loop", "none, mainstay, folded", "none, mainstay, folded, early stop",

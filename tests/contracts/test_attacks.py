@@ -43,16 +43,16 @@ def halving_attack(ball, known):
 
 def named(name):
     num_steps = 1 if name == "square" else NUM_STEPS  # ten queries; each may tip over a bit that rounding decides
-    return lambda ball, known: build_attack(name, ball, known, num_steps=num_steps)
+    return lambda ball, known: build_attack(name, ball.epsilon, known, num_steps=num_steps)
 
 
 BUILDERS = {
     # ProS-GAN has no loop and a test of its own.
     **{name: named(name) for name in ATTACKS if name != "pros-gan"},
     "mainstay-halving": halving_attack,
-    "center-targeted": lambda ball, known: center_attack(ball, known.train, targeted=True, num_steps=NUM_STEPS),
+    "center-targeted": lambda ball, known: center_attack(ball.epsilon, known.train, targeted=True, num_steps=NUM_STEPS),
     "square-targeted": lambda ball, known: square_attack(
-        ball, DMFL(known.train), targeted=True, num_queries=NUM_QUERIES
+        ball.epsilon, DMFL(known.train), targeted=True, num_queries=NUM_QUERIES
     ),
 }
 TARGETED = {"p2p", "dhta", "tha", "mainstay-targeted", "auto-targeted", "center-targeted", "square-targeted"}
@@ -324,24 +324,24 @@ def test_a_model_of_mixed_precision_is_attacked_as_any_other(name, mixed_victim)
 
 @pytest.mark.parametrize("name, steps", [("pta", 20), ("hag", 100), ("sdha", 100), ("mainstay", 100), ("dhta", 100)])
 def test_without_a_number_the_published_steps_are_taken(victim, name, steps):
-    assert build_attack(name, BALL, victim.known).pgd.num_steps == steps
-    assert build_attack(name, BALL, victim.known, num_steps=3).pgd.num_steps == 3
+    assert build_attack(name, BALL.epsilon, victim.known).pgd.num_steps == steps
+    assert build_attack(name, BALL.epsilon, victim.known, num_steps=3).pgd.num_steps == 3
 
 
 def test_an_unknown_name_is_refused_with_the_names(victim):
     with pytest.raises(ValueError, match="Received: 'fgsm'") as caught:
-        build_attack("fgsm", BALL, victim.known)
+        build_attack("fgsm", BALL.epsilon, victim.known)
     assert all(name in str(caught.value) for name in ATTACKS)
 
 
 def test_tha_without_a_prototype_network_says_what_is_missing(victim):
     with pytest.raises(ValueError, match="prototype network"):
-        build_attack("tha", BALL, dataclasses.replace(victim.known, prototype_codes=None))
+        build_attack("tha", BALL.epsilon, dataclasses.replace(victim.known, prototype_codes=None))
 
 
 def test_a_mix_holds_its_attacks_and_an_unknown_one_is_refused():
     bank = filled_bank(np.uint8([[1, 2], [3, 4]]), np.eye(2, dtype=np.float32))
-    attacks = suite("standard", BALL, Knowledge(bank, bank), num_steps=2)
+    attacks = suite("standard", BALL.epsilon, Knowledge(bank, bank), num_steps=2)
     assert [attack.name for attack in attacks] == list(SUITES["standard"])
     with pytest.raises(ValueError, match=r"standard.*Received: 'strong'"):
-        suite("strong", BALL, Knowledge(bank, bank))
+        suite("strong", BALL.epsilon, Knowledge(bank, bank))

@@ -11,7 +11,6 @@ from saat_tf.attacks import Knowledge, build_attack
 from saat_tf.evaluation import filled_bank
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.models import HashingModel, PurifiedModel, Purifier
-from saat_tf.threat_model import ThreatModel
 
 BITS, SIZE = 16, 16
 SEED = tf.constant([0, 0])
@@ -48,7 +47,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def runners(encoder):
     bank = filled_bank(np.uint8([[1, 2], [3, 4]]), np.eye(2, dtype=np.float32))
-    attack = build_attack("mainstay", ThreatModel.from_255(8), Knowledge(bank, bank), num_steps=2)
+    attack = build_attack("mainstay", 8 / 255, Knowledge(bank, bank), num_steps=2)
     return [attack_runner(attack, encoder, early_stop=early_stop) for early_stop in (False, True)]
 
 

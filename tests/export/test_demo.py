@@ -25,7 +25,6 @@ from saat_tf.data import CLASS_NAMES, draw_scenes
 from saat_tf.data.scenes import scenes_data
 from saat_tf.layers import CodeBank
 from saat_tf.models import HashingModel
-from saat_tf.threat_model import ThreatModel
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card
 
@@ -92,7 +91,7 @@ def test_an_attack_keeps_to_its_ball_and_moves_the_code(engine):
 def test_every_attack_of_the_page_exists_and_is_targeted_where_it_is_said_to_be():
     bank = CodeBank.from_labels(np.eye(4), code_length=BITS)
     for name in ATTACK_CHOICES.values():
-        assert build_attack(name, ThreatModel(0.1), Knowledge(bank, bank)).targeted == is_targeted(name)
+        assert build_attack(name, 0.1, Knowledge(bank, bank)).targeted == is_targeted(name)
 
 
 def test_a_picture_of_nobody_knows_what_is_attacked_without_labels_alone(engine):

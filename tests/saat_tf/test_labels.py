@@ -66,7 +66,7 @@ def test_attacks_refuse_them():
     pgd = PGD(threat_model=ThreatModel(0.1), objective=alignment, rule=SignStep(0.1), num_steps=1)
     attacks = [
         GradientAttack(name="up", targeted=False, goal=lambda e, x, y, s: tf.ones((1, 3)), pgd=pgd),
-        square_attack(ThreatModel(0.1), lambda labels: tf.ones((len(labels), 3)), num_queries=2),
+        square_attack(0.1, lambda labels: tf.ones((len(labels), 3)), num_queries=2),
     ]
 
     def encoder(images, alpha=1.0, training=False):

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.evaluation import evaluate, result_value
-from saat_tf.threat_model import ThreatModel
 from tests.small_graphs import small_graphs
 from trainers import sweep
 from trainers.callbacks import checkpointing
@@ -140,8 +139,8 @@ def test_a_trial_is_a_run_whose_figures_are_of_held_out_queries_at_the_fixed_rad
     assert first["robust_interval"][0] <= first["robust"] <= first["robust_interval"][1]
     data = load(ScenesRecipe(**RECIPE))
     encoder = keras.saving.load_model(sweeps.folder / "alone/trials/1/robust.keras", compile=False)
-    ball = ThreatModel.from_255(40.0)  # 5 times that of training
-    report = evaluate(encoder, hold_out(data, 8)[1], lambda known: ATTACKS["mainstay"](ball, known, 2))
+    epsilon = 40 / 255  # 5 times that of training
+    report = evaluate(encoder, hold_out(data, 8)[1], lambda known: mainstay_attack(epsilon, known.train, num_steps=2))
     assert (report.clean_map, report.attacked_map) == (first["clean"], first["robust"])
     labels = data.train.labels
     held = [i * len(labels) // 8 for i in range(8)]  # spread over the training images, against the others

@@ -6,12 +6,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import build_attack
 from saat_tf.data import RetrievalData, spread_indices, subset
 from saat_tf.evaluation import evaluate
 from saat_tf.files import write_json, write_whole
 from saat_tf.strict_json import read_object
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.run_folder.models import load_weights
 
 ATTACK, ATTACK_STEPS = "mainstay", 20
@@ -63,7 +63,7 @@ class RobustCheckpoint(keras.callbacks.Callback):
     def __init__(self, held_out: RetrievalData, epsilon_255: float, folder: Path, *, seed: int) -> None:
         super().__init__()
         self.held_out = held_out
-        self.threat_model = ThreatModel.from_255(epsilon_255)
+        self.epsilon = from_255(epsilon_255)
         self.weights_file = folder / "best.weights.h5"
         self.score_file = folder / "best.json"
         self.seed = seed
@@ -80,7 +80,7 @@ class RobustCheckpoint(keras.callbacks.Callback):
         report = evaluate(
             self.model.encoder,
             self.held_out,
-            lambda known: ATTACKS[ATTACK](self.threat_model, known, ATTACK_STEPS),
+            lambda known: build_attack(ATTACK, self.epsilon, known, num_steps=ATTACK_STEPS),
             batch_size=BATCH,
             seed=self.seed,
         )

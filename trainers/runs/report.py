@@ -20,7 +20,7 @@ from saat_tf.evaluation import (
 from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.scores import score_defense
 from saat_tf.metrics import chance_map
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from trainers.console.output import DEFENSES
 from trainers.runs.models import Evaluated
 
@@ -43,9 +43,7 @@ def report_run(
     chance = chance_map(data.test.labels, data.database.labels)
     for model in models:
         attacked = stored_attacks(run_dir, model.defense, len(data.test))
-        attack = build_attack(
-            CHECKED_ATTACK, ThreatModel.from_255(card["epsilon_255"]), model.known, num_steps=CHECKED_STEPS
-        )
+        attack = build_attack(CHECKED_ATTACK, from_255(card["epsilon_255"]), model.known, num_steps=CHECKED_STEPS)
         scores = score_defense(model.encoded, attacked, data, epsilon_255=card["epsilon_255"], top_k=top_k)
         found = run_model_checks(model.encoder, data, model.encoded, attack, data.test.labels)
         found += check_scores(scores, chance, defended=model.defense != "none")

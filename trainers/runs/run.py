@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import FAILED, INTERRUPTED, USAGE_ERROR, ExitCode
 from saat_tf.data import DataError, RetrievalData, write_image_lists
 from saat_tf.evaluation import (
@@ -210,7 +210,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
                 report = evaluate(
                     encoder,
                     data,
-                    lambda known: ATTACKS["mainstay"](threat_model, known, recipe.attack_steps),
+                    lambda known: mainstay_attack(threat_model.epsilon, known.train, num_steps=recipe.attack_steps),
                     top_k=recipe.top_k,
                     batch_size=EVALUATION_BATCH,
                     seed=recipe.seed,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import build_attack
 from saat_tf.checkpoints import newest_checkpoint
 from saat_tf.data import RetrievalData
 from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
@@ -24,7 +24,7 @@ from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object, wrong_fields
 from saat_tf.text_lists import DataError
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
 from saat_tf.training.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import say, track
@@ -123,12 +123,11 @@ class TrialRunner:
         about: Mapping,
     ) -> dict:
         write_whole(run_folder.run_dir / model_file, encoder.save)
-        ball = ThreatModel.from_255(self.epsilon_255)
         with run_folder.timed("evaluate"):
             report = evaluate(
                 encoder,
                 self.validation,
-                lambda known: ATTACKS[ATTACK](ball, known, self.attack_steps),
+                lambda known: build_attack(ATTACK, from_255(self.epsilon_255), known, num_steps=self.attack_steps),
                 top_k=recipe.top_k,
                 batch_size=EVALUATION_BATCH,
                 seed=recipe.seed,

@@ -20,10 +20,11 @@ from saat_tf.data.decoding.header import (
     fault_of,
 )
 from saat_tf.data.decoding.pixels import decode_pixels
+from saat_tf.images import ImageSize, image_shape
 
 
 def decode_batch(
-    contents: tf.Tensor, image_size: int, resize_size: int, *, apply_orientation: bool = True
+    contents: tf.Tensor, image_size: ImageSize, resize_size: ImageSize, *, apply_orientation: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode image files by `decode_image`; a file that cannot be read becomes black and fails no other.
 
@@ -32,7 +33,7 @@ def decode_batch(
 
     Args:
         contents: string (B,), the bytes of JPEG, PNG, still WebP, GIF (first picture) or BMP files of any sizes.
-        image_size: S, side of the results in pixels.
+        image_size: S, side of the results in pixels, or (height, width).
         resize_size: length of the shorter side before the cut.
         apply_orientation: as in `decode_image`.
 
@@ -44,7 +45,7 @@ def decode_batch(
         >>> decode_batch(tf.stack([image, b"no image"]), 4, 4)[1].numpy().tolist()
         [True, False]
     """
-    blank = tf.data.Dataset.from_tensors((tf.zeros((image_size, image_size, 3)), False))
+    blank = tf.data.Dataset.from_tensors((tf.zeros(image_shape(image_size)), False))
 
     def decode(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = decode_image(checked(one), image_size, resize_size, apply_orientation=apply_orientation)
@@ -59,7 +60,7 @@ def decode_batch(
             decode_or_blank,
             contents,
             fn_output_signature=(
-                tf.TensorSpec((image_size, image_size, 3), tf.float32),
+                tf.TensorSpec(image_shape(image_size), tf.float32),
                 tf.TensorSpec((), tf.bool),
             ),
         )

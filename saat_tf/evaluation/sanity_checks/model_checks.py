@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from saat_tf.attacks import Attack, GradientAttack
-from saat_tf.attacks.attack import Encoder
+from saat_tf.attacks.encoder import Encoder, relaxed_codes
 from saat_tf.attacks.gradients import gain_and_slopes
 from saat_tf.attacks.objectives import Goal
 from saat_tf.attacks.trajectory import trajectory
@@ -55,7 +55,7 @@ def run_model_checks(
 
     @tf.function
     def relax(x: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
-        return tf.cast(encoder(x, alpha=alpha, training=False), tf.float32)
+        return relaxed_codes(encoder, x, alpha)
 
     adversarial_images = tf.function(lambda: attack(encoder, images, tf.constant(labels), seed))()
     codes = relax(images, 1.0).numpy()

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from saat_tf.attacks import alignment
 from saat_tf.attacks.gradients import gain_and_slopes
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.replicas import refuse_several
 
@@ -27,7 +28,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
 
     Args:
         num_items: N, images of the training set.
-        image_size: S, their side in pixels.
+        image_size: S, their side in pixels, or (height, width).
 
     Example:
         >>> tuple(FGSMPrior(num_items=10, image_size=16).delta.shape)
@@ -44,11 +45,11 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
     passes = 1
     needs_index = True
 
-    def __init__(self, *, num_items: int, image_size: int, **kwargs: Any) -> None:
+    def __init__(self, *, num_items: int, image_size: ImageSize, **kwargs: Any) -> None:
         super().__init__(**{"name": "fgsm_prior", **kwargs, "dtype": "float32"})
         self.num_items = num_items
         self.image_size = image_size
-        shape = (num_items, image_size, image_size, 3)
+        shape = (num_items, *image_shape(image_size))
         self.delta = self.add_weight(
             name="delta", shape=shape, dtype="float16", initializer="zeros", trainable=False, autocast=False
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from saat_tf.backbones.fold import is_layer_graph
 from saat_tf.models.image_model import ImageModel
 
 FOLLOWERS = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU)
@@ -17,6 +18,9 @@ def split_after_first_layer(
 
     f_0 is the output of the backbone's first layer with trainable weights, and of batch norm and activation where these
     alone read it.
+
+    Raises:
+        ValueError: the backbone is no functional or sequential model.
 
     Example:
         >>> from saat_tf.models import HashingModel
@@ -32,12 +36,17 @@ def split_after_first_layer(
         return head(encoder.pixel_normalization(images), training=training)
 
     def rest(features: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
-        return encoder.relax(tf.cast(tail(features, training=training), tf.float32), alpha=alpha)
+        return encoder.relax(encoder.pooled(tail(features, training=training)), alpha=alpha)
 
     return first, rest
 
 
 def _cut(backbone: keras.Model) -> tuple[keras.Model, keras.Model]:
+    if not is_layer_graph(backbone):
+        raise ValueError(
+            "A network is cut behind its first layer where Keras knows its layers: functional and sequential models. "
+            f"Received: a {type(backbone).__name__}. Choose another inner attack, such as Steps or NFGSM."
+        )
     layer = next(layer for layer in backbone.layers if layer.trainable_weights)
     while len(readers := _readers(backbone, layer)) == 1 and isinstance(readers[0], FOLLOWERS):
         layer = readers[0]

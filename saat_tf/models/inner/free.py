@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from saat_tf.images import ImageSize, image_shape
 from saat_tf.models.inner.base import InnerAttack, InnerStep
 from saat_tf.replicas import refuse_several
 from saat_tf.threat_model import ThreatModel
@@ -23,7 +24,7 @@ class Free(InnerAttack, keras.layers.Layer):
 
     Args:
         batch_size: most images that a batch has.
-        image_size: side of the images in pixels.
+        image_size: side of the images in pixels, or (height, width).
         replays: how often a batch is fed; 8 was best on CIFAR-10, 4 on ImageNet.
 
     Raises:
@@ -41,14 +42,14 @@ class Free(InnerAttack, keras.layers.Layer):
     passes = 0
     uses_training_gradients = True
 
-    def __init__(self, *, batch_size: int, image_size: int, replays: int = 4, **kwargs: Any) -> None:
+    def __init__(self, *, batch_size: int, image_size: ImageSize, replays: int = 4, **kwargs: Any) -> None:
         super().__init__(**{"name": "free", **kwargs, "dtype": "float32"})
         if replays < 1:
             raise ValueError(f"`replays` must be at least 1. Received: {replays}. Usual is 4 or 8.")
         self.batch_size = batch_size
         self.image_size = image_size
         self.replays = replays
-        shape = (batch_size, image_size, image_size, 3)
+        shape = (batch_size, *image_shape(image_size))
         self.delta = self.add_weight(name="delta", shape=shape, initializer="zeros", trainable=False, autocast=False)
         self.built = True
 

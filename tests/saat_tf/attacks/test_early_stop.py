@@ -142,7 +142,7 @@ def test_only_attacks_on_one_code_by_sign_or_halving_steps_stop_early():
     bank = CodeBank.from_labels(np.eye(4), code_length=16)
     known = Knowledge(bank, bank, prototype_codes=lambda labels: tf.ones((len(labels), 16)))
     names = [name for name in ATTACKS if name != "pros-gan"]
-    built = {name: build_attack(name, BALL, known, num_steps=published_steps(name)) for name in names}
+    built = {name: build_attack(name, BALL.epsilon, known, num_steps=published_steps(name)) for name in names}
     assert {name for name, attack in built.items() if can_stop_early(attack)} == {
         "mainstay", "mainstay-plain", "auto", "center", "p2p", "dhta", "tha", "mainstay-targeted", "auto-targeted",
     }  # fmt: skip

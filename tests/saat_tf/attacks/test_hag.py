@@ -7,7 +7,6 @@ import tensorflow as tf
 from saat_tf.attacks import hag_attack
 from saat_tf.attacks.hag import hag_objective
 from saat_tf.attacks.schedules import rising_alphas
-from saat_tf.threat_model import ThreatModel
 
 
 def loss_by_hand(h, clean):
@@ -56,7 +55,7 @@ def test_the_slope_is_that_of_the_formula():
 
 
 def test_the_settings_are_those_of_the_comparison():
-    attack = hag_attack(ThreatModel.from_255(8))
+    attack = hag_attack(8 / 255)
     assert (attack.pgd.num_steps, attack.pgd.random_start, attack.pgd.schedule) == (100, False, rising_alphas)
     # 100 times the gradient of a mean over 32 images
     assert (attack.pgd.rule.learning_rate, attack.pgd.rule.momentum) == (3.125, 0.9)
@@ -65,6 +64,6 @@ def test_the_settings_are_those_of_the_comparison():
 def test_labels_are_not_read():
     encoder = lambda x, alpha, training: tf.tanh(alpha * (tf.reshape(x, (-1, 48)) - 0.5)[:, :16])  # noqa: E731
     images = np.random.default_rng(0).random((2, 4, 4, 3), np.float32)
-    attack = hag_attack(ThreatModel.from_255(8), num_steps=3)
+    attack = hag_attack(8 / 255, num_steps=3)
     results = [attack(encoder, images, labels, tf.constant([0, 0])) for labels in (np.zeros((2, 3)), np.eye(2))]
     np.testing.assert_array_equal(*results)

@@ -290,7 +290,7 @@ def bank():
 
 
 def test_the_mainstay_attack_has_the_settings_of_the_paper(bank):
-    attack = mainstay_attack(ThreatModel.from_255(8), bank)
+    attack = mainstay_attack(8 / 255, bank)
     assert (attack.threat_model.epsilon, attack.pgd.rule.step_size, attack.pgd.num_steps) == (8 / 255, 1 / 255, 100)
     assert attack.pgd.random_start
     assert attack.pgd.schedule(10) == [0.1] * 5 + [0.2, 0.3, 0.5, 0.7, 1.0]
@@ -302,7 +302,7 @@ def test_an_attack_on_codes_is_the_loop_with_the_objective_by_name(name, objecti
     model, images, codes = TanhModel(), tanh_images(), wanted_codes(3, BITS)
     attack = code_attack(
         "codes",
-        ThreatModel.from_255(8),
+        8 / 255,
         lambda labels, seed: tf.gather(codes, tf.argmax(labels, axis=1)),
         targeted=targeted,
         rule=SignStep(2 / 255),
@@ -317,4 +317,4 @@ def test_an_attack_on_codes_is_the_loop_with_the_objective_by_name(name, objecti
 
 def test_an_unknown_objective_is_refused_with_the_names(bank):
     with pytest.raises(ValueError, match=r"plain, adaptive.*Received: 'strong'"):
-        mainstay_attack(ThreatModel.from_255(8), bank, objective="strong")
+        mainstay_attack(8 / 255, bank, objective="strong")

@@ -9,7 +9,6 @@ import tensorflow as tf
 from saat_tf.attacks import pta, pta_attack
 from saat_tf.attacks.pta import smooth_ap
 from saat_tf.layers import CodeBank
-from saat_tf.threat_model import ThreatModel
 
 BITS = 8
 
@@ -104,7 +103,7 @@ def test_the_items_ranked_are_the_nearest_of_each_kind(num_items):
     bank = CodeBank.from_labels(labels, 16)
     bank.update(tf.range(num_items), codes)
     clean = rng.choice(np.float32([-1, 1]), (2, 16))
-    goal = pta_attack(ThreatModel(0.1), bank).goal(
+    goal = pta_attack(0.1, bank).goal(
         lambda images, alpha, training: tf.constant(0.5 * clean), tf.zeros((2, 4, 4, 3)), tf.eye(2), [0, 0]
     )
     for row in range(2):
@@ -118,5 +117,5 @@ def test_the_items_ranked_are_the_nearest_of_each_kind(num_items):
 
 
 def test_the_settings_are_those_of_the_paper():
-    attack = pta_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), 16))
+    attack = pta_attack(8 / 255, CodeBank.from_labels(np.eye(4), 16))
     assert (attack.pgd.num_steps, attack.pgd.rule.step_size) == (20, 1 / 255)

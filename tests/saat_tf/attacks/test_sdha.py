@@ -10,7 +10,6 @@ from saat_tf.attacks import AdamStep, sdha_attack
 from saat_tf.attacks.schedules import rising_alphas
 from saat_tf.attacks.sdha import mean_distance, sdha_objective
 from saat_tf.layers import CodeBank
-from saat_tf.threat_model import ThreatModel
 
 
 def weights_by_hand(h, items):
@@ -87,7 +86,7 @@ def test_the_score_is_the_mean_relaxed_distance_to_the_relevant_items():
 
 
 def test_the_settings_are_those_of_the_comparison():
-    attack = sdha_attack(ThreatModel.from_255(8), CodeBank.from_labels(np.eye(4), 8))
+    attack = sdha_attack(8 / 255, CodeBank.from_labels(np.eye(4), 8))
     assert attack.pgd.rule == AdamStep(0.01)
     assert (attack.pgd.num_steps, attack.pgd.random_start, attack.pgd.pixel_weight) == (100, False, 1.0)
     assert attack.pgd.schedule is rising_alphas
@@ -101,7 +100,7 @@ def test_the_goal_is_what_the_bank_says_of_the_labels():
     encoder = lambda x, alpha, training: tf.tanh(x[:, 0, 0, :1] * tf.ones((1, 8)) - 0.5)  # noqa: E731
     images = np.float32([0.0, 1.0, 1.0])[:, None, None, None] * np.ones((3, 4, 4, 3), np.float32)
     queries = tf.constant([[1.0, 0, 0], [0, 1, 1], [0, 0, 1]])
-    goal = sdha_attack(ThreatModel(0.1), bank).goal(encoder, tf.constant(images), queries, tf.constant([0, 0]))
+    goal = sdha_attack(0.1, bank).goal(encoder, tf.constant(images), queries, tf.constant([0, 0]))
     np.testing.assert_array_equal(goal["codes"].numpy(), codes)
     np.testing.assert_array_equal(goal["relevance"].numpy(), [[1, 0, 1], [0, 1, 1], [0, 0, 0]])
     np.testing.assert_array_equal(goal["clean_codes"].numpy()[:, 0], [-1, 1, 1])

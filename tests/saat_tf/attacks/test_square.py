@@ -38,7 +38,7 @@ def images_of(rows=3):
 def run(targeted=False, num_queries=60):
     box, images = Box(), images_of()
     attack = square_attack(
-        ThreatModel(EPSILON),
+        EPSILON,
         lambda labels: tf.gather(CODES, tf.argmax(labels, axis=1)),
         targeted=targeted,
         num_queries=num_queries,

@@ -51,7 +51,7 @@ def map_by_hand(query_codes, database_codes, query_labels, database_labels):
 
 
 def mainstay(num_steps):
-    return lambda known: mainstay_attack(ThreatModel.from_255(8), known.train, num_steps=num_steps)
+    return lambda known: mainstay_attack(8 / 255, known.train, num_steps=num_steps)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_an_attack_that_leaves_its_ball_is_found_out(encoder, data):
 
 def test_a_target_that_shares_a_label_with_its_image_is_refused(encoder, data):
     known = knowledge(encode_data(encoder, data), data)
-    attack = mainstay_attack(ThreatModel.from_255(8), known.train, targeted=True, num_steps=1)
+    attack = mainstay_attack(8 / 255, known.train, targeted=True, num_steps=1)
     with pytest.raises(ValueError, match="must share none with the query"):
         attack_split(encoder, data.test, attack, data.test.labels)
 

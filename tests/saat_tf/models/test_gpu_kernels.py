@@ -153,7 +153,7 @@ def test_an_attack_runs_on_a_gpu_alone(name):
     net = PrototypeNet(CLASSES, BITS)
     gan = ProSGAN.from_labels(model, net, LABELS, epsilon=BALL.epsilon, width=8) if name == "pros-gan" else None
     known = Knowledge(train=code_bank, database=code_bank, prototype_codes=net.prototype_codes, pros_gan=gan)
-    attack = build_attack(name, BALL, known, num_steps=2)
+    attack = build_attack(name, BALL.epsilon, known, num_steps=2)
     traced = tf.function(lambda images, labels, seed: attack(model, images, labels, seed))
     check_kernels(traced.get_concrete_function(*BATCH[:2], tf.TensorSpec([2], tf.int32)))
 

@@ -100,7 +100,7 @@ def test_a_compiled_attack_returns_what_the_plain_one_returns_and_loses_no_check
     encoder = training(HashingTraining).encoder
     bank = CodeBank.from_labels(SPLIT.labels, BITS)
     bank.update(tf.range(22), encoder(SCENES.images))
-    attack = build_attack(name, BALL, Knowledge(train=bank, database=bank), num_steps=3)
+    attack = build_attack(name, BALL.epsilon, Knowledge(train=bank, database=bank), num_steps=3)
     plain, compiled = (attack_runner(attack, encoder, jit_compile=jit) for jit in (False, True))
     for rows in (slice(0, 12), slice(12, 22)):
         batch = tf.constant(SCENES.images[rows]), tf.constant(SCENES.labels[rows], tf.float32), SEED

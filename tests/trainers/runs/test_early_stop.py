@@ -7,12 +7,11 @@ import shutil
 import keras
 import pytest
 
-from saat_tf.attacks import ATTACKS
+from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, array_split, draw_scenes
 from saat_tf.evaluation import encode_data, knowledge
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.metrics import mean_average_precision
-from saat_tf.threat_model import ThreatModel
 from trainers.evaluate import EvaluationOptions, main
 
 MAP_TOLERANCE = 0.005
@@ -29,7 +28,7 @@ def test_map_is_that_of_all_steps(scenes_run, file):
         "scenes", [str(i) for i in range(10)], database, database, array_split(queries.images, queries.labels)
     )
     encoded = encode_data(encoder, data)
-    attack = ATTACKS["mainstay"](ThreatModel.from_255(8), knowledge(encoded, data), 100)
+    attack = mainstay_attack(8 / 255, knowledge(encoded, data).train, num_steps=100)
 
     def attacked(early_stop):
         return attack_queries(encoder, data.test, attack, data.test.labels, num_steps=100, early_stop=early_stop)

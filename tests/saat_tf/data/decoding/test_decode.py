@@ -316,9 +316,18 @@ def test_unreadable_images_are_listed_at_each_of_their_lines_and_dropped_on_requ
     assert kept.test.paths == lists.test.paths[1:]
 
 
-@pytest.mark.parametrize("image_size, resize_size", [(21, 20), (0, 20)])
-def test_a_cut_larger_than_the_picture_is_refused(image_size, resize_size):
-    with pytest.raises(ValueError, match=rf"Received: {image_size} and {resize_size}"):
+def test_a_rectangle_is_cut_from_the_middle_of_what_covers_it():
+    file = tf.io.encode_png(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    square = decode_image(file, 20, 20).numpy()
+    np.testing.assert_allclose(decode_image(file, (10, 20), (10, 20)), square[5:15], atol=1e-6)
+    np.testing.assert_allclose(decode_image(file, (20, 8), (20, 20)), square[:, 6:14], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "image_size, resize_size, received", [(21, 20, "21 and 20"), (0, 20, "0"), ((10, 21), 20, r"\(10, 21\) and 20")]
+)
+def test_a_cut_larger_than_the_picture_is_refused(image_size, resize_size, received):
+    with pytest.raises(ValueError, match=rf"Received: {received}"):
         decode_image(tf.constant(JPEG), image_size, resize_size)
 
 
