@@ -21,6 +21,7 @@ from tests.small_graphs import small_graphs
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
 from trainers.recipes.corel5k import Corel5kRecipe
+from trainers.recipes.folders import FoldersRecipe
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.recipes.published import CocoRecipe
 from trainers.recipes.scenes import ScenesRecipe
@@ -34,6 +35,7 @@ OPTIONS = {
     "trainers.scenes": ScenesRecipe,
     "trainers.coco": CocoRecipe,
     "trainers.corel5k": Corel5kRecipe,
+    "trainers.folders": FoldersRecipe,
     "trainers.evaluate": EvaluationOptions,
     "saat_tf.data.prepare": prepare.Command,
     "saat_tf.data.validate": validate.Validate,
