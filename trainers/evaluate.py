@@ -5,17 +5,18 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import rich.table
 import tyro
 
-from saat_tf.attacks import ATTACKS, SUITES, build_attack, can_stop_early, draw_target_labels, published_steps
+from saat_tf.attacks import ATTACKS, SUITES, attack_names, build_attack, can_stop_early, published_steps
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData, Split
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
-from saat_tf.evaluation.card import merge_rows, result_row
-from saat_tf.evaluation.scores import AttackScore, Score, score_defense, worst_case
+from saat_tf.evaluation.card import attack_rows, merge_rows, result_row
+from saat_tf.evaluation.robustness import attack_labels
+from saat_tf.evaluation.scores import score_defense
 from saat_tf.files import write_json
 from saat_tf.threat_model import from_255
 from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, say_devices, track
@@ -27,8 +28,16 @@ from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
 SHOWN_QUERIES = 6
-WORST = "worst"
 ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
+
+
+ATTACKS_HELP = "Attacks by name, or an ensemble of them.\n" + "".join(
+    f"{name}: {about};\n"
+    for name, about in (
+        *((name, f"{', '.join(names)}, the ensemble that gives the robust MAP") for name, names in SUITES.items()),
+        *((name, attack.about) for name, attack in ATTACKS.items()),
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +51,7 @@ class EvaluationOptions:
 
     run_dir: Path
     """Folder of a finished run."""
-    attacks: tuple[str, ...] = ("standard",)
-    """Names of attacks, or "standard", the mix that gives the robust MAP. An unknown name prints all of them."""
+    attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=ATTACKS_HELP)] = ("standard",)
     epsilon_255: tuple[float, ...] = (8.0,)
     """Radii of the ball in units of 1/255."""
     num_steps: tuple[int, ...] = ()
@@ -112,11 +120,8 @@ def check_options(options: EvaluationOptions) -> None:
     Raises:
         ValueError: an option is out of its range.
     """
-    unknown = [name for name in options.attacks if name not in ATTACKS and name not in SUITES]
-    if unknown or not options.attacks:
-        raise ValueError(
-            f"--attacks must be among {', '.join([*SUITES, *ATTACKS])}. Received: {', '.join(unknown) or 'none'}."
-        )
+    if not attack_names(options.attacks):
+        raise ValueError("--attacks must name at least one. Received: none. Take standard.")
     for epsilon_255 in options.epsilon_255:
         from_255(epsilon_255)
     if (
@@ -169,44 +174,9 @@ def evaluate_model(
     scores = score_defense(victim.encoded, attacked, data, epsilon_255=max(options.epsilon_255), top_k=top_k)
     rows = [result_row(scores.clean, defense=defense, attack="none", top_k=top_k)]
     for first in range(0, len(attacked), len(names)):
-        rows += rows_of_mix(options, scores.clean, scores.attacks[first : first + len(names)], defense, top_k)
+        mix = scores.attacks[first : first + len(names)]
+        rows += attack_rows(scores.clean, mix, defense=defense, top_k=top_k, seed=options.seed)
     return rows
-
-
-def rows_of_mix(
-    options: EvaluationOptions, clean: Score, mix: Sequence[AttackScore], defense: str, top_k: int
-) -> list[dict]:
-    """Return the rows of attacks of one radius, and of their worst case where more than one pushes away."""
-    about: dict[str, Any] = {
-        "restarts": options.restarts,
-        "seed": options.seed,
-        "epsilon_255": mix[0].attacked.epsilon_255,
-    }
-    rows = [
-        result_row(
-            one.score, defense=defense, attack=one.attacked.attack, top_k=top_k, targeted=one.attacked.targeted,
-            num_steps=one.attacked.num_steps, **early_stop_of(one.attacked), **about,
-        )
-        for one in mix
-    ]  # fmt: skip
-    away = [one for one in mix if not one.attacked.targeted]
-    if len(away) > 1:
-        worst = worst_case([clean, *(one.score for one in away)])
-        most = max(one.attacked.num_steps for one in away)
-        if any(one.attacked.mean_steps is not None for one in away):
-            about["early_stop"] = True
-        rows.append(result_row(worst, defense=defense, attack=WORST, top_k=top_k, num_steps=most, **about))
-    return rows
-
-
-def early_stop_of(attacked: AttackedQueries) -> dict[str, float | bool]:
-    """Return what a row of the card says of early stopping: nothing where all steps were taken."""
-    return {} if attacked.mean_steps is None else {"early_stop": True, "mean_steps": round(attacked.mean_steps, 1)}
-
-
-def attack_names(chosen: tuple[str, ...]) -> list[str]:
-    """Replace the names of suites by those of their attacks, each once."""
-    return list(dict.fromkeys(name for choice in chosen for name in SUITES.get(choice, (choice,))))
 
 
 def cached_attack(
@@ -230,14 +200,11 @@ def cached_attack(
     file = folder / f"{name}-{setting}{source}{'-early-stop' if early_stop else ''}.npz"
     if file.is_file():
         return AttackedQueries.load(file)
-    labels = data.test.labels
-    if attack.targeted:
-        labels = draw_target_labels(labels, data.database.labels, seed=options.seed)
     attacked = attack_queries(
         victim.encoder,
         data.test,
         attack,
-        labels,
+        attack_labels(attack, data, seed=options.seed),
         num_steps=num_steps,
         seeds=seeds,
         batch_size=EVALUATION_BATCH,

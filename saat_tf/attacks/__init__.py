@@ -13,7 +13,7 @@ from saat_tf.attacks.mainstay import (
     mainstay_attack,
     prototype_attack,
 )
-from saat_tf.attacks.named import ATTACKS, SUITES, Knowledge, build_attack, published_steps, suite
+from saat_tf.attacks.named import ATTACKS, SUITES, Knowledge, attack_names, build_attack, published_steps, suite
 from saat_tf.attacks.objectives import adaptive_alignment, alignment
 from saat_tf.attacks.pgd import PGD
 from saat_tf.attacks.pros_gan import ProSGAN
@@ -47,6 +47,7 @@ __all__ = [
     "adaptive_alignment",
     "alignment",
     "anchor_attack",
+    "attack_names",
     "auto_attack",
     "build_attack",
     "can_stop_early",

@@ -1,7 +1,7 @@
 """The attacks by name, and mixes of them for a verdict."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -208,6 +208,24 @@ def build_attack(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: 
     named = ATTACKS[name]
     attack = named.build(epsilon, knowledge, named.num_steps if num_steps is None else num_steps)
     return dataclasses.replace(attack, name=name)  # type: ignore[type-var]  # each is a dataclass
+
+
+def attack_names(chosen: Sequence[str]) -> list[str]:
+    """Replace the names of mixes by those of their attacks, each once.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> attack_names(["standard", "hag", "auto"])
+        ['auto', 'mainstay', 'center', 'square', 'hag']
+    """
+    unknown = [name for name in chosen if name not in ATTACKS and name not in SUITES]
+    if unknown:
+        raise ValueError(
+            f"The attack must be one of {', '.join([*SUITES, *ATTACKS])}. Received: {', '.join(map(repr, unknown))}."
+        )
+    return list(dict.fromkeys(name for choice in chosen for name in SUITES.get(choice, (choice,))))
 
 
 def suite(name: str, epsilon: float, knowledge: Knowledge, *, num_steps: int = NUM_STEPS) -> list[Attack]:

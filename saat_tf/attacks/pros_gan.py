@@ -36,7 +36,7 @@ class ProSGAN(StepModel):
     Make one with `ProSGAN.from_labels`; the constructor makes the shape that a saved one is loaded into. Fit it on a
     data set of (images, labels, index), as the hashing models; t is drawn anew for every image of every step. Encoder
     and prototype network are read in inference mode and never change. `compile`'s optimizer trains the generator; the
-    discriminator has an Adam of its own, which follows that one's learning rate; in an epoch of fewer than three steps
+    discriminator has an Adam of its own, with the learning rate of that one; in an epoch of fewer than three steps
     its loss may read 0 where there was no step. Train on one replica.
 
     Args:
@@ -124,7 +124,7 @@ class ProSGAN(StepModel):
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
         Raises:
-            ValueError: `train_labels` are not 0/1, have no labelled row, or other classes than the prototype network.
+            ValueError: `train_labels` are not 0/1, have no labeled row, or other classes than the prototype network.
         """
         train_labels = check_labels(train_labels, "train_labels")
         if train_labels.shape[1] != prototype_net.num_classes or not train_labels.any():

@@ -10,6 +10,7 @@ from saat_tf.backbones import efficientnet_lite, resnet, vgg
 from saat_tf.backbones.alexnet import alexnet
 from saat_tf.backbones.convert import load_state_dict, read_state_dict, write_safetensors
 from saat_tf.backbones.keras_applications import KERAS_APPLICATIONS
+from saat_tf.backbones.lipschitz_cnn import lipschitz_cnn
 from saat_tf.backbones.small_cnn import small_cnn
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 
@@ -26,6 +27,7 @@ _IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 BACKBONES: dict[str, BackboneSpec] = {
     "small_cnn": BackboneSpec(build=small_cnn, mean=(0.5,) * 3, std=(0.25,) * 3),
+    "lipschitz_cnn": BackboneSpec(build=lipschitz_cnn, mean=(0.5,) * 3, std=(0.25,) * 3),
     "alexnet": BackboneSpec(
         build=alexnet, load_state_dict=functools.partial(load_state_dict, classifier="classifier.6"), **_IMAGENET
     ),

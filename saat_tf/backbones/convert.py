@@ -63,7 +63,7 @@ def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: 
         raise ImportError(
             f'Writing {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
         ) from error
-    # As bytes: the package's own save_file lets nobody but the owner read the file, whatever the umask.
+    # As bytes: the package's own save_file makes the file readable by the owner alone, whatever the umask.
     contents = safetensors.numpy.save(dict(arrays), metadata=metadata)
     write_bytes(path, contents)
 

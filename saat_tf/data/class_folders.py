@@ -82,8 +82,8 @@ class ClassifiedImages:
 def read_class_folders(folder: Path) -> tuple[ClassifiedImages, ClassifiedImages | None]:
     """List the images of a folder of class folders, of tar files, or of both; nothing is unpacked.
 
-    A tar file stands for the folder that it holds; one whose images lie in no folder is a class of its name. Names that
-    begin with a dot are left out, and so are files that lie in no class.
+    A tar file is read as the folder that it contains; one whose images lie in no folder is a class of its name. Names
+    that begin with a dot are left out, and so are files that lie in no class.
 
     Args:
         folder: <class>/<image>; or train/<class>/<image> beside val/<class>/<image> (or validation, valid, test).

@@ -15,6 +15,7 @@ from saat_tf.evaluation.evaluate import (
 from saat_tf.evaluation.pictures import attacked_queries, plot_maps, plot_queries
 from saat_tf.evaluation.report.report_input import DefenseResult, Examples, ReportInput, Transfer
 from saat_tf.evaluation.report.write import write_report
+from saat_tf.evaluation.robustness import RobustnessReport, evaluate_robustness
 from saat_tf.evaluation.sanity_checks.checks import Finding
 from saat_tf.evaluation.sanity_checks.model_checks import check_scores, run_model_checks
 from saat_tf.evaluation.scores import AttackScore, DefenseScores, Score, score_defense
@@ -30,6 +31,7 @@ __all__ = [
     "Finding",
     "ReportInput",
     "RetrievalReport",
+    "RobustnessReport",
     "Score",
     "Transfer",
     "attack_split",
@@ -39,6 +41,7 @@ __all__ = [
     "encode_data",
     "encode_split",
     "evaluate",
+    "evaluate_robustness",
     "filled_bank",
     "knowledge",
     "machine",

@@ -9,15 +9,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import saat_tf
 from saat_tf.devices import device_names
+from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.evaluate import RetrievalReport
-from saat_tf.evaluation.scores import Score
+from saat_tf.evaluation.scores import AttackScore, Score, worst_case
 from saat_tf.metrics import TIE_RULE
 
 # Titles of the models that a card has rows of, by the name there.
 DEFENSES = {"none": "undefended", "saat": "SAAT", "cgat": "CgAT", "atrdh": "ATRDH", "comdefend": "ComDefend"}
+# Name of the worst case over several attacks in a row.
+WORST = "worst"
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -57,7 +61,7 @@ def result_row(
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
-        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
+        setting: other settings that identify the result: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
     """
     return {
         "defense": defense,
@@ -70,6 +74,45 @@ def result_row(
         "num_queries": len(score.codes),
         **setting,
     }
+
+
+def attack_rows(
+    clean: Score, mix: Sequence[AttackScore], *, defense: str, top_k: int, **setting: float | str
+) -> list[dict]:
+    """Return the rows of attacks of one radius, and of their worst case where more than one pushes away.
+
+    Args:
+        clean: of the queries as they are.
+        mix: the attacks.
+        defense: "none" or the name of the defense.
+        top_k: k.
+        setting: as in `result_row`.
+    """
+    about: dict[str, Any] = {
+        "restarts": len(mix[0].attacked.seeds),
+        **setting,
+        "epsilon_255": mix[0].attacked.epsilon_255,
+    }
+    rows = [
+        result_row(
+            one.score, defense=defense, attack=one.attacked.attack, top_k=top_k, targeted=one.attacked.targeted,
+            num_steps=one.attacked.num_steps, **_early_stop_of(one.attacked), **about,
+        )
+        for one in mix
+    ]  # fmt: skip
+    away = [one for one in mix if not one.attacked.targeted]
+    if len(away) > 1:
+        worst = worst_case([clean, *(one.score for one in away)])
+        most = max(one.attacked.num_steps for one in away)
+        if any(one.attacked.mean_steps is not None for one in away):
+            about["early_stop"] = True
+        rows.append(result_row(worst, defense=defense, attack=WORST, top_k=top_k, num_steps=most, **about))
+    return rows
+
+
+def _early_stop_of(attacked: AttackedQueries) -> dict[str, float | bool]:
+    """Return what a row says of early stopping: nothing where all steps were taken."""
+    return {} if attacked.mean_steps is None else {"early_stop": True, "mean_steps": round(attacked.mean_steps, 1)}
 
 
 def merge_rows(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
@@ -115,7 +158,7 @@ def commit(folder: Path) -> str | None:
     """Return the git commit of the code in a folder.
 
     Args:
-        folder: a package, which `__init__.py` tells from a folder that merely lies in somebody's repository.
+        folder: a package: its `__init__.py` must be tracked, so that a copy inside another repository does not count.
 
     Returns:
         The 40 digits, with "-dirty" behind them where tracked files differ from that commit; None where it cannot be

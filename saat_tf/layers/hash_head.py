@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from saat_tf.layers.orthogonal import Orthogonal
+
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class HashHead(keras.layers.Layer):
@@ -15,6 +17,7 @@ class HashHead(keras.layers.Layer):
 
     Args:
         code_length: K, the number of bits, at least 1.
+        orthogonal: whether the columns of W are kept orthonormal, so that z moves no further in L2 than f.
 
     Returns:
         float tensor (B, K) in [-1, 1].
@@ -27,12 +30,14 @@ class HashHead(keras.layers.Layer):
         TensorShape([2, 16])
     """
 
-    def __init__(self, code_length: int, **kwargs: Any) -> None:
+    def __init__(self, code_length: int, *, orthogonal: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if code_length < 1:
             raise ValueError(f"`code_length` must be at least 1 bit. Received: {code_length}.")
         self.code_length = code_length
-        self.projection = keras.layers.Dense(code_length, name="projection", dtype=self.dtype_policy)
+        self.orthogonal = orthogonal
+        kept = {"kernel_initializer": "orthogonal", "kernel_constraint": Orthogonal()} if orthogonal else {}
+        self.projection = keras.layers.Dense(code_length, name="projection", dtype=self.dtype_policy, **kept)
 
     def build(self, input_shape: tuple) -> None:
         """Create W (F, K) and b (K,)."""
@@ -49,4 +54,4 @@ class HashHead(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "code_length": self.code_length}
+        return {**super().get_config(), "code_length": self.code_length, "orthogonal": self.orthogonal}

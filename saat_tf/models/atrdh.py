@@ -53,7 +53,7 @@ class ATRDH(AdversarialTraining):
         Wang et al., "Targeted Attack and Defense for Deep Hashing", SIGIR 2021; the code of the authors of SAAT.
 
     Differs from the authors' code: targets are the training set's non-empty label sets, not the database's, which a
-    defender need not hold; the bank gets the batch's codes after the prototype network has read it, not before; the
+    defender need not have; the bank gets the batch's codes after the prototype network has read it, not before; the
     prototype network's learning rate stays 1e-4, theirs falls to a tenth after half and three quarters of the steps.
     Their hundred epochs of Adam (1e-4, betas 0.5 and 0.999) are the caller's to choose.
     """
@@ -115,11 +115,11 @@ class ATRDH(AdversarialTraining):
             seed: int64 (2,); by default that of the step.
         """
         label_sets = tf.convert_to_tensor(self.code_bank.label_sets)
-        labelled = tf.cumsum(tf.cast(tf.reduce_any(label_sets > 0, axis=1), tf.int64))  # (M,), how many up to here
-        # Folded once, so that targets do not follow the random starts.
+        labeled = tf.cumsum(tf.cast(tf.reduce_any(label_sets > 0, axis=1), tf.int64))  # (M,), how many up to here
+        # Folded once, so that targets do not depend on the random starts.
         seed = fold_in(self.step_seed() if seed is None else seed, 0)
-        drawn = choices(num_images, labelled[-1], seed)
-        return tf.gather(label_sets, tf.searchsorted(labelled, drawn + 1, out_type=tf.int64))
+        drawn = choices(num_images, labeled[-1], seed)
+        return tf.gather(label_sets, tf.searchsorted(labeled, drawn + 1, out_type=tf.int64))
 
     def train_prototypes(self, targets: tf.Tensor) -> None:
         """Do one step of the prototype network on label sets (B, C) against the bank's hash codes."""

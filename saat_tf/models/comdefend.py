@@ -182,6 +182,10 @@ class PurifiedModel(HashingModel):
         images = shaped_images(images, self.image_size)
         return super().features(self.purifier(images) if images.shape[0] != 0 else images, training)
 
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the purifier and what comes behind it, in their order."""
+        return [self.purifier, *super().stages()]
+
     def arguments(self) -> dict:
         """Return the constructor's arguments, the backbone as a name or as the model itself."""
         return {**super().arguments(), "noise_std": self.purifier.noise_std}

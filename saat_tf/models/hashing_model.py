@@ -16,15 +16,17 @@ class HashingModel(ImageModel):
     """A deep hashing model: h(x; alpha) = tanh(alpha z(x)), hash code sign(z(x)).
 
     Pixel normalization is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
-    is trained is the matter of `HashingTraining` and `SAAT`, which hold one.
+    is trained is the matter of `HashingTraining` and `SAAT`, which contain one.
 
     Args:
         backbone: a name in `saat_tf.backbones.BACKBONES`; or a Keras model from images (B, H, W, 3) to features (B, F)
             or to a map of them (B, H, W, F), which is averaged over its places.
         code_length: K, the number of bits.
         image_size: side of the square input in pixels, or (height, width); by default that of a model's own input.
+        orthogonal_head: whether the logits' matrix is kept orthonormal, for certificates by margins.
         **options: those of `ImageModel`: `mean`, `std` and `channel_order`, the normalization in front of the backbone,
-            which is that of the name, and nothing in front of a model; and `precision`.
+            which is that of the name, and nothing in front of a model; `precision`; `pooling` in front of the backbone
+            and `noise` in training.
 
     Returns:
         Called on images float32 (B, H, W, 3): relaxed codes, float32 (B, K) in [-1, 1].
@@ -43,17 +45,31 @@ class HashingModel(ImageModel):
     """
 
     def __init__(
-        self, backbone: str | keras.Model, code_length: int, image_size: ImageSize | None = None, **options: Any
+        self,
+        backbone: str | keras.Model,
+        code_length: int,
+        image_size: ImageSize | None = None,
+        *,
+        orthogonal_head: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(backbone, image_size, **options)
         self.code_length = code_length
-        self.hash_head = HashHead(code_length, name="hash_head", dtype="float32")
+        self.hash_head = HashHead(code_length, orthogonal=orthogonal_head, name="hash_head", dtype="float32")
         self.hash_head.build((None, self.num_features))
         self.built = True
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return z: images float32 (B, H, W, 3) in [0, 1] -> float32 (B, K)."""
         return self.hash_head.logits(self.features(images, training))
+
+    def reduced_logits(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Return z of what `reduced` returns, of any range: float32 (B, K)."""
+        return self.hash_head.logits(self.reduced_features(pixels))
+
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the layers and models from images to logits, in their order."""
+        return [*super().stages(), self.hash_head]
 
     def relax(self, features: tf.Tensor, alpha: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Return h = tanh(alpha z): features float32 (B, F) -> float32 (B, K) in [-1, 1]."""
@@ -103,4 +119,5 @@ class HashingModel(ImageModel):
 
     def arguments(self) -> dict:
         """Return the constructor's arguments, the backbone as a name or as the model itself."""
-        return {**super().arguments(), "code_length": self.code_length}
+        orthogonal_head = self.hash_head.orthogonal
+        return {**super().arguments(), "code_length": self.code_length, "orthogonal_head": orthogonal_head}

@@ -12,7 +12,7 @@ from saat_tf.backbones.fold import folded
 from saat_tf.backbones.own import feature_shape, in_float32, input_size, precision_of
 from saat_tf.backbones.precision import Precision, layers_of
 from saat_tf.images import ImageSize, image_shape, image_size_of, shaped_images
-from saat_tf.layers import PixelNormalization
+from saat_tf.layers import GaussianNoise, PixelNormalization
 
 
 class ImageModel(keras.Model):
@@ -30,10 +30,12 @@ class ImageModel(keras.Model):
         precision: in which the backbone computes: "float32"; or "mixed_bfloat16" or "mixed_float16", 16 bits with
             weights of 32. Pixels, their normalization, features and all behind them are float32. Default: float32, or
             that of a model as it was built.
+        pooling: s, side of the squares of pixels whose means the backbone sees instead of the image; 1 for the image.
+        noise: standard deviation of Gaussian noise on what the backbone sees in training, in pixel units of [0, 1].
 
     Raises:
-        ValueError: unknown backbone or precision, an image size that cannot be, or a model that takes no images or
-            returns no features.
+        ValueError: unknown backbone or precision, an image size, pooling or noise that cannot be, or a model that takes
+            no images or returns no features.
     """
 
     def __init__(
@@ -45,22 +47,29 @@ class ImageModel(keras.Model):
         std: Sequence[float] | None = None,
         channel_order: str | None = None,
         precision: Precision | None = None,
+        pooling: int = 1,
+        noise: float = 0.0,
         **kwargs: Any,
     ) -> None:
         # Whatever Keras' global policy or an old file say, no more than the backbone is of lower precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
+        if not 0 <= noise <= 10:
+            raise ValueError(f"`noise` must be in [0, 10], in pixel units of [0, 1]. Received: {noise}.")
+        inner_size = None if image_size is None else _reduced_size(image_size, pooling)
+        self.pooling = keras.layers.AveragePooling2D(pooling, name="pooling", dtype="float32")
+        self.noise = GaussianNoise(noise, name="noise", dtype="float32")
         self.backbone_name = backbone if isinstance(backbone, str) else None
         normalization: tuple[Sequence[float], Sequence[float], str] = (0.0,) * 3, (1.0,) * 3, "rgb"
         if isinstance(backbone, str):
             spec = backbone_spec(backbone)
             normalization = spec.mean, spec.std, spec.channel_order
-            if image_size is None:
+            if inner_size is None:
                 raise ValueError(f"{backbone} is built for one size of images. Received: no `image_size`. Give it.")
-            self.image_size, self.precision = image_size_of(image_shape(image_size)), precision or "float32"
+            self.precision = precision or "float32"
             with layers_of(self.precision):
-                self.backbone: keras.Model = spec.build(self.image_size)
+                self.backbone: keras.Model = spec.build(inner_size)
         elif isinstance(backbone, keras.Model):
-            self.image_size, self.precision = input_size(backbone, image_size), precision_of(backbone)
+            inner_size, self.precision = input_size(backbone, inner_size), precision_of(backbone)
             if precision not in (None, self.precision):
                 raise ValueError(
                     f"A model keeps the precision that it was built in, {self.precision}. Received: {precision!r}. "
@@ -69,6 +78,8 @@ class ImageModel(keras.Model):
             self.backbone = backbone
         else:
             raise ValueError(f"`backbone` must be a name or a Keras model. Received: a {type(backbone).__name__}.")
+        height, width, _ = image_shape(inner_size)
+        self.image_size = image_size_of((height * pooling, width * pooling, 3))
         self.pixel_normalization = PixelNormalization(
             normalization[0] if mean is None else mean,
             normalization[1] if std is None else std,
@@ -76,7 +87,7 @@ class ImageModel(keras.Model):
             name="pixel_normalization",
             dtype="float32",
         )
-        self.num_features = feature_shape(self.backbone, self.image_size)[-1]
+        self.num_features = feature_shape(self.backbone, inner_size)[-1]
 
     def features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return f(x): images float32 (B, H, W, 3) in [0, 1] -> float32 (B, F).
@@ -89,7 +100,36 @@ class ImageModel(keras.Model):
         images = shaped_images(images, self.image_size)
         if images.shape[0] == 0:
             return tf.zeros((0, self.num_features))
-        return self.pooled(self.backbone(self.pixel_normalization(images), training=training))
+        return self.reduced_features(self.reduced(images), training)
+
+    def reduced(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the means of s x s pixels: float32 (B, H, W, 3) -> float32 (B, H / s, W / s, 3)."""
+        return images if self.pooling_side == 1 else self.pooling(images)
+
+    def reduced_features(self, pixels: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the features of what `reduced` returns, of any range: float32 (B, F)."""
+        return self.pooled(self.backbone(self.normalized(pixels, training), training=training))
+
+    def normalized(self, pixels: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return what the backbone sees of what `reduced` returns: with noise in training, normalized."""
+        if training and self.noise.stddev:
+            pixels = self.noise(pixels, training=True)
+        return self.pixel_normalization(pixels)
+
+    def stages(self) -> list[keras.layers.Layer]:
+        """Return the layers and models that images go through, in their order."""
+        front = [] if self.pooling_side == 1 else [self.pooling]
+        shape = feature_shape(self.backbone, _reduced_size(self.image_size, self.pooling_side))
+        behind = []
+        if len(shape) == 4:
+            behind = [keras.layers.GlobalAveragePooling2D(name="features_mean")]
+            behind[0](keras.Input(shape[1:]))
+        return [*front, self.noise, self.pixel_normalization, self.backbone, *behind]
+
+    @property
+    def pooling_side(self) -> int:
+        """s, the side of the squares of pixels that are pooled; 1 for none."""
+        return self.pooling.pool_size[0]
 
     def pooled(self, features: tf.Tensor) -> tf.Tensor:
         """Return what the backbone returns, (B, F) or averaged over the places of (B, H, W, F), as float32 (B, F)."""
@@ -155,6 +195,8 @@ class ImageModel(keras.Model):
             "std": normalization.std,
             "channel_order": normalization.channel_order,
             "precision": self.precision,
+            "pooling": self.pooling_side,
+            "noise": self.noise.stddev,
         }
 
     def get_config(self) -> dict:
@@ -171,3 +213,13 @@ class ImageModel(keras.Model):
         if isinstance(backbone, dict):
             backbone = keras.saving.deserialize_keras_object(backbone)
         return cls(**{**config, "backbone": backbone})
+
+
+def _reduced_size(image_size: ImageSize, pooling: int) -> ImageSize:
+    """Return the size of what is left of images of a size after pooling."""
+    height, width, _ = image_shape(image_size)
+    if pooling < 1 or height % pooling or width % pooling:
+        raise ValueError(
+            f"`pooling` must be at least 1 and divide the image size. Received: {pooling} for {image_size}."
+        )
+    return image_size_of((height // pooling, width // pooling, 3))

@@ -25,7 +25,7 @@ class TrainingModel(StepModel):
     """
 
     LOSSES: tuple[str, ...] = ()
-    # What `get_config` holds as serialized objects.
+    # What `get_config` contains as serialized objects.
     PARTS: tuple[str, ...] = ("encoder",)
 
     def __init__(self, encoder: ImageModel, **kwargs: Any) -> None:

@@ -169,7 +169,7 @@ def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
 
 BAD = {
     "an unknown attack": ({"attacks": ("strongest",)}, "standard, hag, sdha"),
-    "no attack": ({"attacks": ()}, "--attacks must be among"),
+    "no attack": ({"attacks": ()}, "--attacks must name at least one"),
     "a radius beyond the pixels": ({"epsilon_255": (256.0,)}, "256"),
     "no steps": ({"num_steps": (0,)}, "--num-steps"),
     "no restart": ({"restarts": 0}, "--restarts"),

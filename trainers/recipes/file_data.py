@@ -7,7 +7,7 @@ from pathlib import Path
 from saat_tf.data import (
     DataError,
     ImageLists,
-    LabelledImages,
+    LabeledImages,
     Protocol,
     RetrievalData,
     UnreadableImage,
@@ -71,7 +71,7 @@ def load_class_folders(recipe: FolderRecipe, name: str, how_to_get: str) -> File
 
 
 def load_data_set(
-    recipe: SplitRecipe, name: str, how_to_get: str, read: Callable[[Path], LabelledImages], protocol: Protocol
+    recipe: SplitRecipe, name: str, how_to_get: str, read: Callable[[Path], LabeledImages], protocol: Protocol
 ) -> FileData:
     """Read and check the recipe's data folder: in the list format, or as fetched and divided as the recipe says.
 

@@ -43,6 +43,14 @@ class Recipe(DefenseOptions, RunOptions):
     quantization_weight: float | None = None
     """Mu, the weight of the quantization term. Default: that of its authors, 1e-4 for saat, 0 for cgat; atrdh has no
     such term."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the pixels, in units of [0, 1], such as 0.25, in both phases of training:
+    what certificates by smoothing need. 0: none."""
+    front_pooling: int = 1
+    """Side of the squares of pixels whose means the network sees instead of the image; certificates by smoothing reach
+    so many times as far. 1: the image itself."""
+    orthogonal_head: bool = False
+    """Keep the matrix of the logits orthonormal; with --backbone lipschitz_cnn, for certificates by margins."""
     top_k: int = 5000
     """k of MAP@k."""
 

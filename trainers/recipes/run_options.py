@@ -25,9 +25,9 @@ class RunOptions(InnerOptions):
     checkpoint_every: int | None = None
     """Steps after which a checkpoint is written, besides those after each epoch and every ten minutes."""
     backbone: str = "alexnet"
-    """Network from images to features: small_cnn, alexnet, vgg11, 13, 16 or 19 (vgg16_bn: with batch norm), resnet18,
-    34, 50, 101 or 152, efficientnet_lite0, 1 or 2, mobilenet_v3, convnext_tiny, or a model of keras.applications by its
-    name there, such as EfficientNetB0."""
+    """Network from images to features: small_cnn, lipschitz_cnn, alexnet, vgg11, 13, 16 or 19 (vgg16_bn: with batch
+    norm), resnet18, 34, 50, 101 or 152, efficientnet_lite0, 1 or 2, mobilenet_v3, convnext_tiny, or a model of
+    keras.applications by its name there, such as EfficientNetB0."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Precision in which the backbone computes: float32, or 16 bits with weights of 32, which GPUs and CPUs that know
     the type do faster and in less memory. mixed_bfloat16 is the safe one; mixed_float16 rounds less, scales losses, and
@@ -76,9 +76,9 @@ class RunOptions(InnerOptions):
     watch_queries: int = 32
     """Attack this many fixed images by ten steps after each adversarial epoch, for TensorBoard and --on-collapse: of
     those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
-    training on 50 images does, 1% of an epoch of 5,000. 0: watch none."""
+    training on 50 images does, 1% of an epoch of 5,000. 0: none."""
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
-    """What to do where, for two epochs, the watched images' robust MAP (accuracy, of a classifier) is below half of its
+    """What to do where, for two epochs, the probe images' robust MAP (accuracy, of a classifier) is below half of its
     best, or the attack flips twice the bits (predictions) of before, and their clean MAP is no lower (catastrophic
     overfitting): stop with advice; rollback to the most robust epoch's weights, then twice the passes of
     --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo: four steps of half the radius; pgd: twice the --num-steps), three

@@ -14,7 +14,7 @@ from saat_tf.replicas import taken_here
 from saat_tf.training import loop
 from saat_tf.training.checkpointing import Checkpointing
 from saat_tf.training.workers import Workers
-from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, WatchedScore
+from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, ProbeScore
 from trainers.callbacks.robustness_probe import Probe
 from trainers.callbacks.tensorboard import TensorBoardLog
 from trainers.console.output import FitProgress, say
@@ -32,13 +32,13 @@ class Phase:
         name: by which checkpoints and logs know it.
         title: what the progress display calls it.
         seconds_of: the entry of the card to which its seconds count.
-        score: what is watched for collapse.
+        score: what is monitored for collapse.
     """
 
     name: str
     title: str
     seconds_of: str
-    score: WatchedScore = MAP
+    score: ProbeScore = MAP
 
 
 def load_initial_weights(recipe: RunOptions, model: ImageModel) -> None:
@@ -126,7 +126,7 @@ def fit(
             shown = (
                 [progress]
                 if run_folder is None
-                else _watched(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
+                else _monitored(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
             )
             loop.train(training, batches, epochs=epochs, callbacks=[*first, *shown], checkpointing=checkpointing)
 
@@ -137,7 +137,7 @@ def lower_rate(phase: Phase) -> str:
     return f"lower {rate} and resume from the last checkpoint, which is older, by --resume --allow-changes"
 
 
-def _watched(
+def _monitored(
     recipe: RunOptions, run_folder: RunFolder, phase: Phase, progress: FitProgress, probe: Probe | None, epoch: int
 ) -> list[keras.callbacks.Callback]:
     """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""

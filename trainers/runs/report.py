@@ -18,13 +18,13 @@ from saat_tf.evaluation import (
     write_report,
 )
 from saat_tf.evaluation.attacked import AttackedQueries
+from saat_tf.evaluation.robustness import CHECKED_ATTACK, CHECKED_STEPS
 from saat_tf.evaluation.scores import score_defense
 from saat_tf.metrics import chance_map
 from saat_tf.threat_model import from_255
 from trainers.console.output import DEFENSES
 from trainers.runs.models import Evaluated
 
-CHECKED_ATTACK, CHECKED_STEPS = "mainstay", 100
 CRAFTED_ON = ", crafted on "
 
 

@@ -31,7 +31,15 @@ DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
 
 def build_encoder(recipe: Recipe) -> HashingModel:
     """Build the encoder, with the backbone's weights where the recipe asks for them."""
-    encoder = HashingModel(recipe.backbone, recipe.bits, recipe.image_size, precision=recipe.precision)
+    encoder = HashingModel(
+        recipe.backbone,
+        recipe.bits,
+        recipe.image_size,
+        precision=recipe.precision,
+        orthogonal_head=recipe.orthogonal_head,
+        pooling=recipe.front_pooling,
+        noise=recipe.noise,
+    )
     load_initial_weights(recipe, encoder)
     return encoder
 
@@ -78,7 +86,7 @@ def train_adversarially(
     until: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learnt in pre-training.
+    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learned in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
     ends the training after that many of the recipe's epochs, from where it can resume as if it had never ended.

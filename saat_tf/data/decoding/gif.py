@@ -51,12 +51,12 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
         >>> first_picture(tf.constant(still + still[13:] + b";"), 100)[0].numpy() == still + b";"
         True
     """
-    data = tf.io.decode_raw(contents, tf.uint8)
-    length = tf.size(data)
+    length = tf.strings.length(contents)
+    data = tf.cast(tf.io.decode_raw(tf.strings.join([contents, b"\0"]), tf.uint8), tf.int32)
 
     def byte(place: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([tf.debugging.Assert(place < length, ["the GIF file is cut short"])]):
-            return tf.cast(data[place], tf.int32)
+        """Read a byte, 0 past the end: that ends blocks, so a picture that is cut short ends past the file."""
+        return tf.gather(data, tf.minimum(place, length))
 
     def pair(place: tf.Tensor) -> tf.Tensor:
         return byte(place) + 256 * byte(place + 1)
@@ -70,7 +70,7 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
         return 1 + tf.while_loop(lambda at: byte(at) > 0, lambda at: (at + 1 + byte(at),), (place,))[0]
 
     def past_extension(place: tf.Tensor, transparent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Skip an extension; one that says which color is transparent holds flags, a time of two bytes, and it."""
+        """Skip an extension; one with a transparent color has flags, a time of two bytes, and that color."""
         is_control = (byte(place + 1) == GRAPHIC_CONTROL) & (byte(place + 2) >= 4)
 
         def color() -> tf.Tensor:
@@ -97,14 +97,16 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
     left, top, width, height = (pair(start + PICTURE_PLACE + 2 * i) for i in range(4))
     borders = tf.stack([[top, pair(tf.constant(8)) - top - height], [left, pair(tf.constant(6)) - left - width]])
     canvas = tf.cast(pair(tf.constant(6)), tf.int64) * tf.cast(pair(tf.constant(8)), tf.int64)
+    colors = start + PICTURE_HEADER
+    own_colors = color_bytes(byte(start + PICTURE_FLAGS))
+    end = past_blocks(colors + own_colors + 1)  # past the width of the first code, too
     checks = [
+        tf.debugging.Assert(end <= length, ["the GIF file is cut short"]),
         tf.debugging.Assert(canvas <= max_pixels, ["the canvas of the GIF is too large", canvas]),
         tf.debugging.Assert(tf.reduce_all(borders >= 0), ["a picture of the GIF is not within its canvas", borders]),
     ]
     with tf.control_dependencies(checks):
-        colors = start + PICTURE_HEADER
-        own_colors = color_bytes(byte(start + PICTURE_FLAGS))
-    end = past_blocks(colors + own_colors + 1)  # past the width of the first code, too
+        end = tf.identity(end)
     size = part(start + PICTURE_PLACE + 4, start + PICTURE_FLAGS)
     file = [
         part(tf.constant(0), tf.constant(6)),

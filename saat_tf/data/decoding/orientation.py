@@ -29,23 +29,24 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     """
 
     def jpeg() -> tf.Tensor:
-        return _of_jpeg(contents)
+        return _jpeg_block(contents)
 
     def png() -> tf.Tensor:
-        return _of_chunk(contents, b"eXIf", start=8, length_at=0, kind_at=4, big_endian=True)
+        return _chunk_block(contents, b"eXIf", start=8, length_at=0, kind_at=4, big_endian=True)
 
     def webp() -> tf.Tensor:
-        return _of_chunk(contents, b"EXIF", start=12, length_at=4, kind_at=0, big_endian=False)
+        return _chunk_block(contents, b"EXIF", start=12, length_at=4, kind_at=0, big_endian=False)
 
     with tf.device("/cpu:0"):
-        return tf.case(
+        block = tf.case(
             [
                 (tf.io.is_jpeg(contents), lambda: _if_in(tf.strings.substr(contents, 0, JPEG_HEAD), EXIF, jpeg)),
                 (begins(contents, PNG), lambda: _if_in(contents, b"eXIf", png)),
                 (begins(contents, RIFF) & has_webp_flag(contents, WEBP_EXIF), webp),
             ],
-            default=lambda: tf.constant(UPRIGHT),
+            default=_nothing,
         )
+        return tf.cond(block == b"", lambda: tf.constant(UPRIGHT), lambda: _of_tiff(block))
 
 
 def turn(image: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
@@ -67,14 +68,18 @@ def turn(image: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return tf.cond(value == UPRIGHT, lambda: image, turned)
 
 
+def _nothing() -> tf.Tensor:
+    return tf.constant(b"")
+
+
 def _if_in(head: tf.Tensor, mark: bytes, read: Callable[[], tf.Tensor]) -> tf.Tensor:
     """Read where `mark` occurs in `head`; most files have no EXIF data, and one operation finds that out."""
     anywhere = rb"\C*" + mark.replace(b"\0", rb"\x00") + rb"\C*"
-    return tf.cond(tf.strings.regex_full_match(head, anywhere), read, lambda: tf.constant(UPRIGHT))
+    return tf.cond(tf.strings.regex_full_match(head, anywhere), read, _nothing)
 
 
-def _of_jpeg(contents: tf.Tensor) -> tf.Tensor:
-    """Walk over the segments before the first scan: 0xFF, a marker, and a length that counts itself."""
+def _jpeg_block(contents: tf.Tensor) -> tf.Tensor:
+    """Find the EXIF data among the segments before the first scan: 0xFF, a marker, and a length that counts itself."""
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, JPEG_HEAD), tf.uint8), tf.int32)
     size = tf.size(data)
 
@@ -96,18 +101,18 @@ def _of_jpeg(contents: tf.Tensor) -> tf.Tensor:
 
     place, _ = tf.while_loop(is_before_exif, after, (2, 0))
 
-    def value() -> tf.Tensor:
+    def block() -> tf.Tensor:
         length = 256 * data[place + 2] + data[place + 3]
-        return _of_tiff(tf.strings.substr(contents, place + 4, tf.maximum(length - 2, 0)))
+        return tf.strings.substr(contents, place + 4, tf.maximum(length - 2, 0))
 
     is_found = tf.cond(place + 4 + len(EXIF) <= size, lambda: is_exif(place), lambda: False)
-    return tf.cond(is_found, value, lambda: tf.constant(UPRIGHT))
+    return tf.cond(is_found, block, _nothing)
 
 
-def _of_chunk(
+def _chunk_block(
     contents: tf.Tensor, kind: bytes, *, start: int, length_at: int, kind_at: int, big_endian: bool
 ) -> tf.Tensor:
-    """Walk over the chunks of a PNG or WebP file, each of a length, a kind and as many bytes, up to one of `kind`."""
+    """Find the chunk of `kind` of a PNG or WebP file, whose chunks have a length, a kind and as many bytes each."""
     size = tf.strings.length(contents)
 
     def is_other(place: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
@@ -124,13 +129,13 @@ def _of_chunk(
 
     place, _ = tf.while_loop(is_other, after, (start, 0))
 
-    def value() -> tf.Tensor:
+    def block() -> tf.Tensor:
         length = tf.clip_by_value(length_of(place), 0, tf.minimum(size - place - 8, LONGEST))
-        return _of_tiff(tf.strings.substr(contents, place + 8, length))
+        return tf.strings.substr(contents, place + 8, length)
 
     fits = (place >= start) & (place <= size - 8)
     found = tf.cond(fits, lambda: tf.strings.substr(contents, place + kind_at, 4) == kind, lambda: False)
-    return tf.cond(found, value, lambda: tf.constant(UPRIGHT))
+    return tf.cond(found, block, _nothing)
 
 
 def _of_tiff(block: tf.Tensor) -> tf.Tensor:

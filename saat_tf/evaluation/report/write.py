@@ -27,9 +27,6 @@ from saat_tf.pages import data_uri, page_templates
 def write_report(report: ReportInput, folder: Path) -> Path:
     """Write report.html and figures/ into `folder`, each file whole; return the path of report.html.
 
-    The page contains its images and its style, runs no script and requests nothing. All scores are computed from the
-    stored codes, not read from the card.
-
     Args:
         report: what to show.
         folder: exists; files of the same names are replaced.
@@ -37,12 +34,29 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     Raises:
         ValueError: no model, two of one title, or codes and labels of different numbers.
     """
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    page, path = report_page(report, figures), folder / "report.html"
+    write_bytes(path, page)
+    return path
+
+
+def report_page(report: ReportInput, figures: Path) -> bytes:
+    """Return the page, UTF-8, and write its figures into the folder `figures`.
+
+    The page contains its images and its style, runs no script and requests nothing. All scores are computed from the
+    stored codes, not read from the card.
+
+    Args:
+        report: what to show.
+        figures: exists; files of the same names are replaced.
+
+    Raises:
+        ValueError: as `write_report`.
+    """
     titles = [defense.title for defense in report.defenses]
     if not titles or len(set(titles)) < len(titles):
         raise ValueError(f"A report needs at least one model, and each its own title. Received: {titles}.")
-    figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    path = folder / "report.html"
     data, epsilon_255 = report.data, float(report.card["epsilon_255"])
     metric = "MAP" if report.top_k is None else f"MAP@{report.top_k}"
     chance = chance_map(data.test.labels, data.database.labels)
@@ -60,8 +74,7 @@ def write_report(report: ReportInput, folder: Path) -> Path:
         config=dict(_flat(report.config)),
     )  # fmt: skip
     # A file name that is no valid UTF-8 arrives as lone surrogates.
-    write_bytes(path, html.encode("utf-8", "replace"))
-    return path
+    return html.encode("utf-8", "replace")
 
 
 def _pictures(

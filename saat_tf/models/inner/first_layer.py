@@ -33,7 +33,7 @@ def split_after_first_layer(
     head, tail = _cut(encoder.backbone)
 
     def first(images: tf.Tensor) -> tf.Tensor:
-        return head(encoder.pixel_normalization(images), training=training)
+        return head(encoder.normalized(encoder.reduced(images), training), training=training)
 
     def rest(features: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
         return encoder.relax(encoder.pooled(tail(features, training=training)), alpha=alpha)

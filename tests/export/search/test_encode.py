@@ -211,7 +211,7 @@ SOUND = {
     "jpeg": lambda seed: file_of("JPEG", seed),
     "cmyk": lambda seed: file_of("JPEG", seed, "CMYK"),
     "png": lambda seed: file_of("PNG", seed),
-    "grey": lambda seed: file_of("PNG", seed, "L"),
+    "gray": lambda seed: file_of("PNG", seed, "L"),
     "webp": lambda seed: file_of("WEBP", seed),
     "bmp": lambda seed: file_of("BMP", seed),
     "16 bits": lambda seed: as_png(np.random.default_rng(seed).integers(0, 2**16, (20, 30), np.uint16)),
@@ -303,7 +303,7 @@ def test_processes_give_the_same_bytes_as_ray(photos, model, encoded, tmp_path):
 
 def test_a_worker_that_is_killed_is_reported(tmp_path):
     tasks = [ShardTask(0, ["x"])]
-    with pytest.raises(RuntimeError, match="ended from outside"):
+    with pytest.raises(RuntimeError, match="worker process was killed"):
         list(encode_here(tasks, Killer(), 1, 1))
 
 
@@ -345,7 +345,7 @@ def test_a_model_that_cannot_be_read_is_an_error(model, photos, tmp_path, capsys
         shutil.copytree(model / "2", folder)
         os.truncate(folder / "saved_model.pb", 1000)
     assert main(options_for(photos, folder, tmp_path / "out")) == 2
-    expected = {"gone": "this is no SavedModel", "graph": "the model cannot be read"}[spoil]
+    expected = {"gone": "not a SavedModel", "graph": "the model cannot be read"}[spoil]
     assert expected in capsys.readouterr().err
 
 
