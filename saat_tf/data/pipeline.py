@@ -209,7 +209,7 @@ def labels_check(num_classes: int | None) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
-    tensor = tf.convert_to_tensor(images, tf.float32)
+    tensor = tf.cast(images, tf.float32)
     decode = center_only(lambda index: tf.gather(tensor, index))
     return Split(labels, indices, lambda index: (index, index), decode)
 
