@@ -19,7 +19,14 @@ from saat_tf.evaluation.scores import AttackScore, Score, worst_case
 from saat_tf.metrics import TIE_RULE
 
 # Titles of the models that a card has rows of, by the name there.
-DEFENSES = {"none": "undefended", "saat": "SAAT", "cgat": "CgAT", "atrdh": "ATRDH", "comdefend": "ComDefend"}
+DEFENSES = {
+    "none": "undefended",
+    "saat": "SAAT",
+    "cgat": "CgAT",
+    "atrdh": "ATRDH",
+    "ibp": "bounds (IBP)",
+    "comdefend": "ComDefend",
+}
 # Name of the worst case over several attacks in a row.
 WORST = "worst"
 PACKAGES = ("tensorflow", "keras", "numpy")

@@ -49,7 +49,7 @@ class SAAT(AdversarialTraining):
         arXiv 2310.14637, Algorithm 1.
     """
 
-    LOSSES = ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")
+    LOSSES: tuple[str, ...] = ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")
 
     def __init__(
         self,

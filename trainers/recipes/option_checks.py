@@ -23,6 +23,8 @@ OPTION_RANGES = {
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
     "noise": (lambda value: 0 <= value <= 10, "in [0, 10]"),
     "front_pooling": AT_LEAST_ONE,
+    "bound_share": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "bound_ramp": (lambda value: 0 <= value <= 1, "in [0, 1]"),
     "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
     "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
     **dict.fromkeys(("held_out_share", "query_share"), (lambda value: 0 < value < 1, "in (0, 1)")),
