@@ -198,6 +198,7 @@ class RetrievalData:
 
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
     """Make a split of images in memory: `Split.from_arrays`."""
+    check_labels(labels)
     return Split.from_arrays(images, labels)
 
 

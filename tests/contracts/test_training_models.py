@@ -12,6 +12,7 @@ from saat_tf.models import (
     ATRDH,
     SAAT,
     AdversarialClassifier,
+    BoundTraining,
     CgAT,
     Classifier,
     HashingModel,
@@ -59,6 +60,7 @@ MODELS = {
     "saat n-fgsm": (SAAT, None, {"inner": NFGSM()}),
     "cgat": (CgAT, LOSSES["hashnet"], {"num_steps": 1}),
     "atrdh": (ATRDH, None, {"num_steps": 1}),
+    "bounds": (BoundTraining, None, {"num_steps": 1, "ramp_steps": 2}),
     "yopo": (SAAT, None, {"inner": lambda: YOPO(num_passes=1, num_steps=1, step_size=0.01)}),
     "free": (SAAT, None, {"inner": lambda: Free(batch_size=ITEMS, image_size=SIZE)}),
     "fgsm-prior": (SAAT, None, {"inner": lambda: FGSMPrior(num_items=ITEMS, image_size=SIZE)}),
@@ -71,6 +73,7 @@ OWN = {
     SAAT: {"hashing_loss", "adversarial_loss", "quantization_loss"},
     CgAT: {"hashing_loss", "adversarial_loss", "quantization_loss"},
     ATRDH: {"hashing_loss", "adversarial_loss"},
+    BoundTraining: {"hashing_loss", "adversarial_loss", "quantization_loss", "bound_loss"},
     AdversarialClassifier: {"adversarial_accuracy"},
     Purifier: set(),
 }
