@@ -14,11 +14,21 @@ __version__ = "0.2.0.dev0"
 set_switches()
 
 if TYPE_CHECKING:
+    from saat_tf.certify import certified_map
     from saat_tf.evaluation import evaluate_robustness
     from saat_tf.layers import DMFL, CodeBank
     from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder
 
-__all__ = ["DMFL", "SAAT", "CodeBank", "HashingModel", "HashingTraining", "as_encoder", "evaluate_robustness"]
+__all__ = [
+    "DMFL",
+    "SAAT",
+    "CodeBank",
+    "HashingModel",
+    "HashingTraining",
+    "as_encoder",
+    "certified_map",
+    "evaluate_robustness",
+]
 
 _MODULES = {
     "DMFL": "saat_tf.layers",
@@ -27,6 +37,7 @@ _MODULES = {
     "HashingModel": "saat_tf.models",
     "HashingTraining": "saat_tf.models",
     "as_encoder": "saat_tf.models",
+    "certified_map": "saat_tf.certify",
     "evaluate_robustness": "saat_tf.evaluation",
 }
 

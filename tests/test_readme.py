@@ -20,6 +20,7 @@ from saat_tf.data import prepare, validate
 from tests.small_graphs import small_graphs
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
+from trainers.recipes.certify_options import CertifyOptions
 from trainers.recipes.corel5k import Corel5kRecipe
 from trainers.recipes.folders import FoldersRecipe
 from trainers.recipes.pretrain_recipe import PretrainRecipe
@@ -37,6 +38,7 @@ OPTIONS = {
     "trainers.corel5k": Corel5kRecipe,
     "trainers.folders": FoldersRecipe,
     "trainers.evaluate": EvaluationOptions,
+    "trainers.certify": CertifyOptions,
     "saat_tf.data.prepare": prepare.Command,
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import saat_tf
+from saat_tf.certify.average_precision import CertifiedScores
+from saat_tf.certify.certificate import Certificate
 from saat_tf.devices import device_names
 from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.evaluate import RetrievalReport
@@ -29,6 +31,8 @@ DEFENSES = {
 }
 # Name of the worst case over several attacks in a row.
 WORST = "worst"
+# How the name of a certificate begins in a row.
+CERTIFIED = "certified by "
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -122,9 +126,41 @@ def _early_stop_of(attacked: AttackedQueries) -> dict[str, float | bool]:
     return {} if attacked.mean_steps is None else {"early_stop": True, "mean_steps": round(attacked.mean_steps, 1)}
 
 
+def certified_row(
+    certificate: Certificate, scores: CertifiedScores, *, defense: str, top_k: int, **setting: float
+) -> dict:
+    """Return the row of a certificate: a bound of MAP, not what was measured under an attack.
+
+    Args:
+        certificate: the bits.
+        scores: the bound of each query.
+        defense: "none" or the name of the defense.
+        top_k: k.
+        setting: what else there is to say: `clean_map`, `attacked_map` by the same rule, and `sigma`, `draws` and
+            `selection_draws` of smoothing.
+    """
+    certified = certificate.certified
+    return {
+        "defense": defense,
+        "attack": f"{CERTIFIED}{certificate.method}",
+        "metric": "certified MAP",
+        "top_k": top_k,
+        "tie_rule": "pessimistic",
+        "denominator": "relevant",
+        "value": scores.map,
+        "epsilon_255": round(255 * certificate.epsilon, 6),
+        "num_queries": len(certified),
+        "certified_bits": float(certified.sum(axis=1).mean()),
+        "abstaining": float(1 - certified.mean()),
+        "exact": float(scores.exact.mean()),
+        "confidence": certificate.confidence,
+        **setting,
+    }
+
+
 def merge_rows(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
     """Return the old rows, those of the same setting replaced by new ones, and the new rows after them."""
-    outcomes = ("value", "interval", "mean_steps")
+    outcomes = {"value", "interval", "mean_steps", "certified_bits", "abstaining", "exact", "clean_map", "attacked_map"}
 
     def setting(result: dict) -> tuple:
         return tuple(sorted((name, value) for name, value in result.items() if name not in outcomes))

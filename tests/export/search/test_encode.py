@@ -24,6 +24,8 @@ from export.encoder.fingerprint import check_same_model, fingerprint, fingerprin
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
 
+pytestmark = pytest.mark.slow  # its fixtures take most of the time
+
 BITS = 16
 
 
@@ -77,7 +79,7 @@ def test_shards_are_plain_files(encoded):
     assert codes.dtype == np.uint8 and codes.shape == (len(ids), BITS // 8) and len(ids) + len(skipped) == 4
 
 
-def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(
+def test_an_interrupted_run_resumes_with_the_missing_shards(
     photos, model, encoded, shard_encoder, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
