@@ -16,9 +16,18 @@ set_switches()
 if TYPE_CHECKING:
     from saat_tf.evaluation import evaluate_robustness
     from saat_tf.layers import DMFL, CodeBank
-    from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder
+    from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder, presets
 
-__all__ = ["DMFL", "SAAT", "CodeBank", "HashingModel", "HashingTraining", "as_encoder", "evaluate_robustness"]
+__all__ = [
+    "DMFL",
+    "SAAT",
+    "CodeBank",
+    "HashingModel",
+    "HashingTraining",
+    "as_encoder",
+    "evaluate_robustness",
+    "presets",
+]
 
 _MODULES = {
     "DMFL": "saat_tf.layers",
@@ -28,6 +37,7 @@ _MODULES = {
     "HashingTraining": "saat_tf.models",
     "as_encoder": "saat_tf.models",
     "evaluate_robustness": "saat_tf.evaluation",
+    "presets": "saat_tf.models",
 }
 
 
