@@ -10,9 +10,10 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.batches import batch_check, batch_errors, checked_arrays, checked_batches
 from saat_tf.images import shaped_images
 from saat_tf.jit import StepModel
-from saat_tf.labels import LabeledFit, check_labels, checked_labels
+from saat_tf.labels import check_labels, checked_labels
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -22,7 +23,7 @@ LOSSES = ("loss", "hashing_loss", "reconstruction_loss", "realism_loss", "discri
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
-class ProSGAN(LabeledFit, StepModel):
+class ProSGAN(StepModel):
     """Train a generator whose images get the prototype code of any target label set, and attack with it.
 
     With t a target label set, f and p its semantic representation and prototype code, G the generator, D the
@@ -178,9 +179,23 @@ class ProSGAN(LabeledFit, StepModel):
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, _ = data
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
+        """Fit as Keras does, on images (N, S, S, 3) and labels (N, C), or on batches of them.
+
+        Raises:
+            ValueError: images or labels of a batch are not what they must be, before its step.
+        """
+        check = batch_check(checked_labels, self.encoder.image_size)
+        if isinstance(x, tf.data.Dataset):
+            x = checked_batches(x, check)
+        elif y is not None:
+            x, y = checked_arrays(x, y, check)
+        with batch_errors():
+            return super().fit(x, y, **options)
+
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict:
+        """Do one step on images (B, S, S, 3) and labels (B, C); an index is not read."""
+        images, labels = data[:2]
         targets = self.draw_targets(tf.shape(images)[0])
         prototype_codes = self.prototype_net.prototype_codes(targets)
         variables = self.generator.trainable_variables

@@ -36,8 +36,8 @@ class BoundTraining(SAAT):
 
     Args:
         encoder: the model to train, a chain of layers with rules; see `saat_tf.certify.rules`.
-        code_bank: codes and labels of the training set.
-        hashing_loss: L_hash.
+        code_bank: codes and labels of the training set; None where `adapt` is to make it.
+        hashing_loss: L_hash; by default `DPH`.
         bound_share: a, in (0, 1]; with 1 no adversarial image is made.
         ramp_steps: steps over which the radius of the bounds grows, at least 0.
         from_scratch: whether `prepare` draws the weights anew, as wide as suits bounds, after it has filled the bank.
@@ -65,8 +65,8 @@ class BoundTraining(SAAT):
     def __init__(
         self,
         encoder: HashingModel,
-        code_bank: CodeBank,
-        hashing_loss: HashingLoss,
+        code_bank: CodeBank | None = None,
+        hashing_loss: HashingLoss | None = None,
         *,
         bound_share: float = 0.5,
         ramp_steps: int = 0,
@@ -100,24 +100,36 @@ class BoundTraining(SAAT):
             logits, box, widening = bounded_logits(self.encoder, images, self.radius())
             relaxed_codes = tf.tanh(self.hashing_loss.alpha() * logits)
             adversarial_codes = relaxed_codes if adversarial_codes is None else adversarial_codes
-            hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
-            adversarial = self.adversarial_loss(adversarial_codes, labels)
-            quantization = quantization_loss(adversarial_codes)
-            bound = bound_loss(box, targets)
-            refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
-            mixture = (1 - self.bound_share) * adversarial + self.bound_share * bound
-            loss = hashing + self.adversarial_weight * mixture + self.quantization_weight * quantization
-            loss += self.weighted(refinements) + TIGHTNESS_WEIGHT * (1 - self.progress()) * widening
-        self.learn(tape, loss, images, adversarial_images)
-        return self.report(
-            images,
-            loss=loss,
-            hashing_loss=hashing,
-            adversarial_loss=adversarial,
-            quantization_loss=quantization,
-            bound_loss=bound,
-            **refinements,
-        )
+            losses = self.mixed_losses(relaxed_codes, adversarial_codes, labels, bound_loss(box, targets))
+            losses["loss"] += TIGHTNESS_WEIGHT * (1 - self.progress()) * widening
+        self.learn(tape, losses["loss"], images, adversarial_images)
+        return self.report(images, **losses)
+
+    def mixed_losses(
+        self, relaxed_codes: tf.Tensor, adversarial_codes: tf.Tensor, labels: tf.Tensor, bound: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return L of h and h', float (B, K), for the labels (B, C) of their images and L_bound, and its parts."""
+        hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
+        adversarial = self.adversarial_loss(adversarial_codes, labels)
+        quantization = quantization_loss(adversarial_codes)
+        refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
+        mixture = (1 - self.bound_share) * adversarial + self.bound_share * bound
+        loss = hashing + self.adversarial_weight * mixture + self.quantization_weight * quantization
+        loss += self.weighted(refinements)
+        parts = {"hashing_loss": hashing, "adversarial_loss": adversarial, "quantization_loss": quantization}
+        return {"loss": loss, **parts, "bound_loss": bound, **refinements}
+
+    def test_batch(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Report the losses of images (B, S, S, 3) with labels (B, C), at the whole radius and in inference mode."""
+        targets, epsilon = self.target_codes(labels), self.threat_model.epsilon
+        adversarial_images = self.perturb_to_test(images, -targets) if self.bound_share < 1 else images
+        box = Interval(tf.maximum(images - epsilon, 0.0), tf.minimum(images + epsilon, 1.0))
+        for step in network_steps(self.encoder):
+            box = step_interval(step, box, rounding=False)
+        relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=False)
+        adversarial_codes = self.encoder(adversarial_images, training=False)
+        losses = self.mixed_losses(relaxed_codes, adversarial_codes, labels, bound_loss(box, targets))
+        return self.report(images, **losses)
 
     def progress(self) -> tf.Tensor:
         """Return how far the radius has grown: float32 scalar in [0, 1]."""

@@ -27,7 +27,7 @@ OPTION_RANGES = {
     "bound_ramp": (lambda value: 0 <= value <= 1, "in [0, 1]"),
     "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
     "step_255": (lambda value: 0 < value <= 255, "above 0 and at most 255"),
-    "held_out_share": (lambda value: 0 < value < 1, "in (0, 1)"),
+    **dict.fromkeys(("held_out_share", "query_share"), (lambda value: 0 < value < 1, "in (0, 1)")),
     **dict.fromkeys(("restarts",), AT_LEAST_ONE),
     "test_images": (lambda value: value is None or value >= 1, "at least 1"),
     "limit_train": (lambda value: value is None or value >= 1, "at least 1"),

@@ -27,12 +27,13 @@ from saat_tf.files import lock_folder, write_json, write_text, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.models.image_model import ImageModel
 from saat_tf.threat_model import from_255
+from saat_tf.training.checkpointing import NotFiniteError
+from saat_tf.training.workers import Workers
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
-from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices
 from trainers.distributed.cluster import Cluster, find_cluster
-from trainers.distributed.coordination import Workers, leave, lost_worker
+from trainers.distributed.coordination import leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
 from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.recipes.file_data import FileData

@@ -23,7 +23,7 @@ from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object, wrong_fields
 from saat_tf.text_lists import DataError
-from trainers.callbacks.checkpointing import NotFiniteError
+from saat_tf.training.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import say
 from trainers.distributed.strategy import synchronize_batch_norm

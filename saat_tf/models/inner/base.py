@@ -40,6 +40,8 @@ class InnerAttack:
     """
 
     replays = 1
+    # Whether it keeps something of each image, and so has to know which image is which.
+    needs_index = False
     # Whether update_from_training is to be told the pixel slopes of the step's own loss.
     uses_training_gradients = False
 

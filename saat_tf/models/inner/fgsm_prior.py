@@ -43,6 +43,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
     """
 
     passes = 1
+    needs_index = True
 
     def __init__(self, *, num_items: int, image_size: ImageSize, **kwargs: Any) -> None:
         super().__init__(**{"name": "fgsm_prior", **kwargs, "dtype": "float32"})
