@@ -62,7 +62,7 @@ def expected_pixels(contents: bytes) -> np.ndarray:
         if image.format == "GIF":
             return _gif_pixels(image)
         turn = image.getexif().get(ORIENTATION, 1)
-        if image.mode.startswith("I"):  # 16 bits of grey, of which the upper 8 are read
+        if image.mode.startswith("I"):  # 16 bits of gray, of which the upper 8 are read
             deep = np.asarray(image).astype(np.int64)
             key = image.info.get("transparency")
             levels = (deep >> 8).astype(np.uint8)

@@ -57,7 +57,7 @@ def checks(folder: Path, trainer: str, training: tuple[str, ...]) -> dict[str, d
     # A run of one epoch more, whose first part was computed by the GPU and whose rest the CPU computes.
     longer = (*options, "--epochs", "2", "--resume", "--allow-changes", "--run-dir", str(run_dir))
     (run_dir / "card.json").unlink(missing_ok=True)
-    found["go on by the CPU"] = program(f"trainers.{trainer}", *longer, environment=ON_CPU)
+    found["resume on the CPU"] = program(f"trainers.{trainer}", *longer, environment=ON_CPU)
     out = ("--run-dir", str(run_dir), "--out", str(folder / "model"), "--version", "1")
     found["export"] = program("export.saved_model", *out)
     cards = {name: folder / name / "card.json" for name in ("run", "jit")}

@@ -70,7 +70,8 @@ def main(options: Options) -> int:
     decode = tf.function(
         lambda contents: decode_pixels(checked(contents)), [tf.TensorSpec((), tf.string)], autograph=False
     )
-    counts, wrong = collections.Counter(), []
+    counts: collections.Counter[str] = collections.Counter()
+    wrong = []
     draw = mutated_images if options.damaged else drawn_files
     for name, contents in draw(options.count, options.seed):
         try:

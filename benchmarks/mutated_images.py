@@ -35,7 +35,7 @@ def whole_files(seed: int = 0) -> dict[str, bytes]:
     return {
         "JPEG": written(picture(), "JPEG"),
         "progressive JPEG": written(picture(), "JPEG", progressive=True),
-        "grey JPEG": written(picture(mode="L"), "JPEG"),
+        "gray JPEG": written(picture(mode="L"), "JPEG"),
         "CMYK JPEG": written(picture(mode="CMYK"), "JPEG"),
         "PNG": written(picture(), "PNG"),
         "16-bit PNG": written(deep, "PNG"),

@@ -102,7 +102,7 @@ def read_figures(file: Path, scale: Scale, seed: int) -> dict:
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file is damaged, or holds figures of another scale or seed.
+        DataError: the file is damaged, or contains figures of another scale or seed.
     """
     read = ("image_size", "num_train", "num_queries", "pretrain_epochs", "epochs")
     of_scale = {name: getattr(scale, name) for name in read}

@@ -1,4 +1,4 @@
-"""Encoders on their way to production."""
+"""Export, serving and search: encoders in production."""
 
 from saat_tf.environment import set_switches
 

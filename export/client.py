@@ -25,8 +25,8 @@ FILES_FAILED = 1
 class ClientOptions:
     """Send image files to TensorFlow Serving and print their codes, most significant bit first, as hexadecimals.
 
-    Ends with 0 where every file has a code, 1 where some could not be read, 2 where an option is wrong or the server
-    failed, and 130 where it was interrupted; the rows that came before are printed.
+    Exit code: 0 when every file has a code, 1 when some could not be read, 2 when an option is wrong or the server
+    failed, 130 when interrupted; the rows received until then are printed.
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
@@ -42,7 +42,7 @@ class ClientOptions:
     timeout: float = 10.0
     """Seconds that a request may take, from its connection to the last byte of its answer."""
     retries: int = 3
-    """Times that a request is sent again where the server is busy or away."""
+    """How often a request is repeated when the server is busy or cannot be reached."""
     output: Literal["table", "json"] = "table"
     """Format of the output."""
 
@@ -84,7 +84,7 @@ def encode_files(client: Client, files: tuple[Path, ...], batch_size: int, retri
         for each file, in order: `file`, `ok`, and `code` as hexadecimals or `error`.
 
     Raises:
-        ServingError: a request failed for good; what came before it has been yielded.
+        ServingError: a request failed for good; earlier rows have been yielded.
     """
     remaining = iter(files)
     while batch := list(itertools.islice(remaining, batch_size)):
@@ -112,7 +112,7 @@ def _refused(contents: bytes) -> str:
 
 
 def show(rows: list[dict], output: Literal["table", "json"]) -> None:
-    """Print what came back."""
+    """Print the rows."""
     if output == "json":
         print(json.dumps(rows, indent=2))
         return

@@ -33,9 +33,8 @@ class EncodeOptions:
     """Encode many images into packed codes, in shards that `python -m export.index` reads.
 
     An interrupted run resumes when the same command is given again; when images or the model have
-    changed meanwhile, it refuses. Images that cannot be read are left out and listed in OUT/skipped.txt, as are those
-    of kinds that are not read. The shards are the same bytes however many workers there are and wherever they run, on
-    processors of one make.
+    changed meanwhile, it refuses. Images that cannot be read, or have an unsupported format, are left out and listed
+    in OUT/skipped.txt. On processors of one type the shards are the same bytes, whatever the number of workers.
 
     Exit code: 0 when all images are encoded, or --skip-unreadable; 1 when some were skipped; 2 when an option or a file
     is wrong, or none could be encoded.
@@ -44,22 +43,22 @@ class EncodeOptions:
     images: Path
     """A folder of images, or a text file with one path a line, relative to its folder."""
     root: Path | None = None
-    """Of a text file: the folder that has all its images and that their ids are relative to, by default its own."""
+    """For a text file: the folder that contains all images; ids are relative to it. Default: the folder of the file."""
     model: Path
-    """A SavedModel of export.saved_model, or the folder of its versions, of which the newest is taken."""
+    """A SavedModel of export.saved_model, or the folder of its versions, whose newest is used."""
     out: Path
     """Folder to write, or to resume."""
     workers: int | None = None
-    """Processes that encode, by default one a core; with --ray, actors of one core each."""
+    """Number of processes, by default one a core; with --ray, actors of one core each."""
     ray: str | None = None
-    """Encode with Ray Data: the address of a cluster, auto for the one this machine belongs to, or local to start one
-    here. All its machines must find images and model under the same paths."""
+    """Encode with Ray Data: the address of a cluster, auto for the cluster of this machine, or local to start one here.
+    All machines need images and model under the same paths."""
     shard_size: int = 1024
     """Images of a shard."""
     batch_size: int = 64
-    """Images that the model gets at a time."""
+    """Images of a batch."""
     skip_unreadable: bool = False
-    """Exit with 0 although images were skipped."""
+    """Exit with 0 even if images were skipped."""
 
 
 def main(options: EncodeOptions) -> int:
@@ -104,19 +103,19 @@ def check_options(options: EncodeOptions) -> None:
 
 
 def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
-    """Write encoding.json, or check that the one which is there is of the same images and model.
+    """Write encoding.json, or check that the existing one is of the same images and model.
 
     Returns:
         the encoding, and the folder of the model.
 
     Raises:
-        ValueError: images, model or sizes are others.
+        ValueError: images, model or sizes differ.
     """
     from export.encoder.exported_encoder import load_encoder, model_digest
     from export.encoder.fingerprint import fingerprint
     from saat_tf.devices import hide_gpus
 
-    hide_gpus()  # bulk encoding is work of the processor, in many processes
+    hide_gpus()  # bulk encoding runs on the CPU, in many processes
     encoder = load_encoder(options.model)
     size = options.shard_size
     encoding = Encoding(
@@ -136,7 +135,7 @@ def begin(options: EncodeOptions, images: Images) -> tuple[Encoding, Path]:
 
 
 def check_unchanged(folder: Path, begun: Encoding, now: Encoding) -> None:
-    """Raise `ValueError` unless what was begun in a folder can be resumed."""
+    """Raise `ValueError` unless the encoding in a folder can be resumed."""
     changed = [
         f"--{name.replace('_', '-')} was {getattr(begun, name)}, is {getattr(now, name)}"
         for name in ("shard_size", "batch_size")
@@ -152,8 +151,8 @@ def check_unchanged(folder: Path, begun: Encoding, now: Encoding) -> None:
         changed.append(f"images {shard * now.shard_size + 1} to {last}, or some of them, were changed")
     if changed:
         raise ValueError(
-            f"{folder} was begun otherwise: {'; '.join(changed)}. Its codes would not belong together: choose another "
-            "--out, or go back to what it was begun with."
+            f"{folder} began with other inputs: {'; '.join(changed)}. Codes of both would be mixed: choose another "
+            "--out, or restore the inputs."
         )
 
 

@@ -28,7 +28,7 @@ from saat_tf.printable import printable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where an index is: one of both."""
+    """Place of an index: --index or --uri."""
 
     index: Path | None = None
     """A folder of this machine, searched by FAISS."""
@@ -38,9 +38,9 @@ class Place:
     """Milvus: the collection."""
 
     def place(self) -> Path | str:
-        """Return the one that is given of both."""
+        """Return the folder or the URI, whichever is given."""
         if (self.index is None) == (self.uri is None):
-            raise ValueError("Say where the index is: --index FOLDER, or --uri for Milvus.")
+            raise ValueError("Name the index: --index FOLDER, or --uri for Milvus.")
         return self.index if self.index is not None else str(self.uri)
 
 
@@ -51,19 +51,19 @@ class Items(Place):
     encoded: Path
     """Folder that python -m export.encode has written."""
     metadata: Path | None = None
-    """More to keep with the items: a JSON object a line, with the "id" of the item it belongs to."""
+    """Additional metadata: a file with a JSON object a line, each with the "id" of its item."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Build(Items):
-    """Make an index of encoded images. Its folder appears when it is whole."""
+    """Make an index of encoded images. Its folder appears when it is complete."""
 
     kind: tyro.conf.OmitArgPrefixes[Kind] = dataclasses.field(default_factory=Kind)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Add(Items):
-    """Add encoded images to an index: all of them or none. Once it says so they stay, whatever happens."""
+    """Add encoded images to an index: all of them or none. When it returns they are on the disk."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Remove(Place):
     ids: tuple[str, ...] = ()
     """Ids of the items, as query shows them."""
     ids_file: Path | None = None
-    """The same, a JSON string a line, as in ids.jsonl of a shard."""
+    """File of ids, a JSON string a line, as in ids.jsonl of a shard."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,11 +83,11 @@ class Query(Place):
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files to look for."""
     model: Path
-    """The SavedModel whose codes the index holds."""
+    """The SavedModel whose codes the index contains."""
     top_k: int | None = None
-    """How many to show of each: 10, and with --max-distance all."""
+    """Results for each query. Default: 10, or all with --max-distance."""
     max_distance: int | None = None
-    """Show all of which at most so many bits differ; --top-k shows the nearest of these, and says how many more."""
+    """Show all items within this Hamming distance; with --top-k the nearest of them, and the number of the others."""
     json: bool = False
     """Print JSON."""
     page: Path | None = None
@@ -96,7 +96,7 @@ class Query(Place):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """Read all of an index's database, and say whether it is as it was written."""
+    """Verify the database of an index by reading all of it."""
 
     index: Path
     """A folder of this machine."""
@@ -106,7 +106,7 @@ Command = Build | Add | Remove | Query | Check
 
 
 def main(command: Command) -> int:
-    """Do what `command` says; return the exit code: 0, or 2 where it or a file is at fault."""
+    """Do what `command` says; return the exit code: 0, or 2 where its options or a file are wrong."""
     with ExitCode(RuntimeError) as outcome:
         run: dict[type, Callable[[Any], int]] = {Build: build, Add: add, Remove: remove, Query: query, Check: check}
         return run[type(command)](command)
@@ -133,7 +133,7 @@ def build(command: Build) -> int:
     print(f"{place}: {len(index)} items, {index.code_length} bits, {index.kind.name}.")
     measured = measured_recall(index)
     if measured is not None:
-        print(f"Of the 10 nearest of its own items it finds {measured:.1%}, against the kind flat.")
+        print(f"Of the 10 nearest of its own items it finds {measured:.1%}, compared with the kind flat.")
     return 0
 
 
@@ -207,7 +207,7 @@ def check(command: Check) -> int:
     """Check an index."""
     index = FaissIndex(command.index)
     index.check()
-    print(f"{command.index}: {len(index)} items, all as they were written.")
+    print(f"{command.index}: {len(index)} items, no damage found.")
     return 0
 
 
@@ -222,17 +222,17 @@ def open_index(command: Place) -> SearchIndex:
 
 
 def with_metadata(blocks: Iterable[Block], file: Path | None) -> Iterator[Block]:
-    """Add to the items' metadata what a file says of them.
+    """Add the metadata of a file to that of the items.
 
     Raises:
-        ValueError: a line is not as it should be, or of an item that there is not.
+        ValueError: a line is malformed, or names an unknown item.
     """
     more = read_metadata(file) if file is not None else {}
     for block in blocks:
         metadata = [{**one, **more.pop(item_id, {})} for item_id, one in zip(block.ids, block.metadata, strict=True)]
         yield dataclasses.replace(block, metadata=metadata)
     if more:
-        raise ValueError(f"{file}: {len(more)} lines are of no encoded image, the first of {next(iter(more))!r}.")
+        raise ValueError(f"{file}: {len(more)} lines name no encoded image, the first {next(iter(more))!r}.")
 
 
 if __name__ == "__main__":

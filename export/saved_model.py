@@ -19,7 +19,7 @@ from saat_tf.models import HashingModel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SavedModelExport:
-    """Write the encoder of a run as a SavedModel that returns packed codes. Only the encoder is inside.
+    """Write the encoder of a run as a SavedModel that returns packed codes. It contains the encoder alone.
 
     Signatures, each with the batch first:
       serving_default  images, float32 (batch, S, S, 3) in [0, 1]  ->  packed_codes, uint8 (batch, bits / 8);
@@ -28,7 +28,8 @@ class SavedModelExport:
       encode_bytes     image_bytes, string (batch,): JPEG, PNG, BMP, GIF (its first picture) or still WebP files
                        ->  packed_codes; code_bytes, the same bytes as a string; ok, bool (batch,)
     Packed codes are most significant bit first and bit for bit those of `HashingModel.encode`. A file that cannot be
-    read, or an image with a pixel that is NaN or outside of [0, 1], has ok false and codes of zero, and fails no other.
+    read, or an image with a pixel that is NaN or outside of [0, 1], has ok false and codes of zero;
+    the other items of the batch are not affected.
     """
 
     run_dir: Path
@@ -51,7 +52,7 @@ def export_saved_model(
 ) -> None:
     """Write `encoder` as a SavedModel with the signatures that `SavedModelExport` lists.
 
-    The folder appears under its name when it is whole.
+    The folder has its final name only when it is complete.
 
     Args:
         encoder: the encoder; its code length is a multiple of 8.

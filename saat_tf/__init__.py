@@ -14,6 +14,7 @@ __version__ = "0.2.0.dev0"
 set_switches()
 
 if TYPE_CHECKING:
+    from saat_tf.certify import certified_map
     from saat_tf.evaluation import evaluate_robustness
     from saat_tf.layers import DMFL, CodeBank
     from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder, presets
@@ -25,6 +26,7 @@ __all__ = [
     "HashingModel",
     "HashingTraining",
     "as_encoder",
+    "certified_map",
     "evaluate_robustness",
     "presets",
 ]
@@ -36,6 +38,7 @@ _MODULES = {
     "HashingModel": "saat_tf.models",
     "HashingTraining": "saat_tf.models",
     "as_encoder": "saat_tf.models",
+    "certified_map": "saat_tf.certify",
     "evaluate_robustness": "saat_tf.evaluation",
     "presets": "saat_tf.models",
 }

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# The driver of NVIDIA has a folder here for each card.
-NVIDIA_CARDS = Path("/proc/driver/nvidia/gpus")
+from saat_tf.quiet_import import NVIDIA_CARDS
 
 
 def device_names() -> list[str]:

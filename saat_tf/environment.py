@@ -51,7 +51,7 @@ def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _uses_onednn() -> bool:
-    """Return what the TensorFlow of this process has chosen; it says so to nobody but its own tests."""
+    """Return whether the TensorFlow of this process uses oneDNN; there is no public function for that."""
     from tensorflow.python.util import _pywrap_util_port
 
     return _pywrap_util_port.IsMklEnabled()

@@ -58,7 +58,7 @@ def write_json(path: Path, content: dict | list) -> None:
     """Write `content` as indented JSON, atomically.
 
     Raises:
-        ValueError: it holds NaN or infinity, which are no JSON and which no reader takes. Nothing is written.
+        ValueError: it contains NaN or infinity, which are no JSON and which no reader takes. Nothing is written.
     """
     write_text(path, json_text(path, content))
 

@@ -44,10 +44,15 @@ class StepModel(keras.Model):
     """
 
     optimizer: keras.optimizers.Optimizer
-    train_function: Any  # None until it is made
+    train_function: Any  # None until it is made, and so is the other
+    test_function: Any
 
     def compile(
-        self, optimizer: keras.optimizers.Optimizer | str = "rmsprop", *, jit_compile: bool = False, **options: Any
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "rmsprop",
+        *,
+        jit_compile: bool | str = "auto",
+        **options: Any,
     ) -> None:
         """Compile.
 
@@ -55,12 +60,17 @@ class StepModel(keras.Model):
             optimizer: what trains.
             jit_compile: compile the step by XLA, for batches of the size of the first one. Losses and weights are
                 equal up to rounding. It is faster or slower, as the machine and the network have it; the first step
-                takes longer. A setting of the machine: it is not saved with the model.
+                takes longer. A setting of the machine: it is not saved with the model. "auto" is False, on every
+                machine.
             **options: those of `keras.Model.compile`.
 
         Raises:
-            ValueError: `jit_compile` over several replicas or with several steps an execution.
+            ValueError: `jit_compile` is something else, or is True over several replicas or with several steps an
+                execution.
         """
+        if jit_compile not in (True, False, "auto"):
+            raise ValueError(f'`jit_compile` must be True, False or "auto". Received: {jit_compile!r}.')
+        jit_compile = jit_compile is True
         if jit_compile and self.distribute_strategy.num_replicas_in_sync > 1:
             raise ValueError(
                 "`jit_compile` trains on one device: XLA compiles no exchange between replicas. Received: "
@@ -71,7 +81,7 @@ class StepModel(keras.Model):
                 f"`jit_compile` takes one step an execution. Received: {options['steps_per_execution']}. Leave out one "
                 "of the two."
             )
-        super().compile(optimizer=optimizer, jit_compile=bool(jit_compile), **options)
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
 
     def get_compile_config(self) -> dict:
         """Return what `compile` was told, less what is of the machine."""
@@ -87,9 +97,16 @@ class StepModel(keras.Model):
         if not self.jit_compile:
             super().make_train_function(force)
         elif self.train_function is None or force:
-            step = compiled_for_whole_batches(self.train_step)
+            self.train_function = _on_next_batch(self.train_step)
 
-            def train(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-                return step(next(iterator))
+    def make_test_function(self, force: bool = False) -> None:
+        """Make `test_function`, which evaluates the next batch of an iterator and returns the losses."""
+        if not self.jit_compile:
+            super().make_test_function(force)
+        elif self.test_function is None or force:
+            self.test_function = _on_next_batch(self.test_step)
 
-            self.train_function = train
+
+def _on_next_batch(step: Callable[[Batch], dict[str, tf.Tensor]]) -> Callable[[Iterator[Batch]], dict[str, tf.Tensor]]:
+    compiled = compiled_for_whole_batches(step)
+    return lambda iterator: compiled(next(iterator))

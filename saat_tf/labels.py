@@ -1,12 +1,13 @@
-"""The one check of labels, for data, training and attacks: rows of 0 and 1."""
-
-import contextlib
-from collections.abc import Iterator
+"""The one check of labels, for data, training and attacks: rows of 0 and 1, and for classifiers class numbers."""
 
 import numpy as np
 import tensorflow as tf
 
 EXPECTED = "must be rows of 0 and 1, of shape (items, classes)"
+EXPECTED_CLASSES = "`labels` must be class numbers, integers of shape (items,), at least 0 and"
+CLASSES_REMEDY = "One-hot rows become class numbers by argmax(axis=1)."
+UNKNOWN_LABELS = "`labels` have a set of labels that no item of the code bank has."
+UNKNOWN_REMEDY = "Call `adapt` of a new training model with the data set that `fit` gets."
 REMEDY = "Labels of -1/1 become 0/1 by (labels + 1) / 2, class numbers by one-hot rows."
 
 
@@ -49,32 +50,27 @@ def checked_labels(labels: tf.Tensor, name: str = "labels") -> tf.Tensor:
         raise ValueError(f"`{name}` {EXPECTED}. Received: {labels.dtype.name} of shape {labels.shape}. {REMEDY}")
     labels = tf.cast(labels, tf.float32)
     known = tf.reduce_all((labels == 0.0) | (labels == 1.0))
-    received = [f"`{name}` {EXPECTED}. {REMEDY} Received: values from", tf.reduce_min(labels), tf.reduce_max(labels)]
+    received = [f"`{name}` {EXPECTED}. {REMEDY}", tf.reduce_min(labels), tf.reduce_max(labels)]
     with tf.control_dependencies([tf.debugging.Assert(known, received)]):
         return tf.identity(labels)
 
 
-def checked_batches(data: object) -> object:
-    """Return a data set of (images, labels, index) whose labels are checked as its batches are drawn.
+def checked_classes(classes: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Return class numbers as int32 (B,), checked: at once where they are values, else when the graph runs.
 
-    In the input pipeline the check costs a step nothing, on every device and under XLA. Anything else is returned as it
-    is.
+    Raises:
+        ValueError: they are no integers (B,) in [0, `num_classes`), of an eager tensor or an array.
+        tf.errors.InvalidArgumentError: a number outside of that, of a tensor in a graph.
     """
-    if not isinstance(data, tf.data.Dataset) or not _is_triple(data.element_spec):
-        return data
-    return data.map(lambda images, labels, index: (images, checked_labels(labels), index))
-
-
-@contextlib.contextmanager
-def label_errors() -> Iterator[None]:
-    """Turn the error of a check in a graph into the `ValueError` of an eager one."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        if EXPECTED not in str(error):
-            raise
-        raise ValueError(f"`labels` {EXPECTED}. Received: others. {REMEDY}") from error
-
-
-def _is_triple(spec: object) -> bool:
-    return isinstance(spec, tuple) and len(spec) == 3
+    classes = tf.convert_to_tensor(classes)
+    expected = f"{EXPECTED_CLASSES} below {num_classes}"
+    if classes.shape.rank not in (1, None) or not classes.dtype.is_integer:
+        raise ValueError(f"{expected}. Received: {classes.dtype.name} of shape {classes.shape}. {CLASSES_REMEDY}")
+    known = tf.reduce_all((classes >= 0) & (classes < num_classes))
+    low, high = tf.reduce_min(classes), tf.reduce_max(classes)
+    if not tf.executing_eagerly():
+        with tf.control_dependencies([tf.debugging.Assert(known, [f"{expected}.", low, high])]):
+            return tf.cast(classes, tf.int32)
+    if not known:
+        raise ValueError(f"{expected}. Received: values from {int(low)} to {int(high)}.")
+    return tf.cast(classes, tf.int32)

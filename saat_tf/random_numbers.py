@@ -7,7 +7,7 @@ depends on a count of steps, which lies on the GPU, the host waits for all that 
 
 import tensorflow as tf
 
-# A float32 holds every integer up to here.
+# A float32 represents every integer up to here.
 STEPS = 1 << 24
 PHILOX = 1  # as tf.random.Algorithm numbers it
 

@@ -78,7 +78,7 @@ def read_json(file: File, *, without: Collection[str] = (), remedy: str = "Write
 
 
 def read_object(file: File, fields: Mapping[str, type | UnionType], *, remedy: str = "Write it again.") -> dict:
-    """Read a JSON file that holds an object; see `read_json`.
+    """Read a JSON file that contains an object; see `read_json`.
 
     Args:
         file: the file.

@@ -17,9 +17,12 @@ from export.saved_model import SavedModelExport
 from export.serving.__main__ import ServingExport
 from export.tflite import TFLiteExport
 from saat_tf.data import prepare, validate
+from tests.small_graphs import small_graphs
 from trainers.comdefend import ComDefendOptions
 from trainers.evaluate import EvaluationOptions
+from trainers.recipes.certify_options import CertifyOptions
 from trainers.recipes.corel5k import Corel5kRecipe
+from trainers.recipes.folders import FoldersRecipe
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.recipes.published import CocoRecipe
 from trainers.recipes.scenes import ScenesRecipe
@@ -33,7 +36,9 @@ OPTIONS = {
     "trainers.scenes": ScenesRecipe,
     "trainers.coco": CocoRecipe,
     "trainers.corel5k": Corel5kRecipe,
+    "trainers.folders": FoldersRecipe,
     "trainers.evaluate": EvaluationOptions,
+    "trainers.certify": CertifyOptions,
     "saat_tf.data.prepare": prepare.Command,
     "saat_tf.data.validate": validate.Validate,
     "trainers.comdefend": ComDefendOptions,
@@ -100,6 +105,16 @@ def test_the_python_runs():
     exec(compile(first, "README.md", "exec"), names)
     assert names["packed_codes"].shape == (200, 4)
     exec(compile(second, "docs/python.md", "exec"), names)
+
+
+def test_the_python_of_training_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    with small_graphs():
+        for block in blocks((ROOT / "docs/training.md").read_text(encoding="utf-8"), "python"):
+            exec(compile(block, "docs/training.md", "exec"), names)
+    assert set(names["history"].history) > {"loss", "hashing_loss", "val_map", "val_robust_map"}
+    assert (tmp_path / "checkpoints").is_dir()
 
 
 def test_readme_is_short():

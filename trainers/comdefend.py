@@ -8,14 +8,12 @@ from typing import Literal
 import keras
 import tyro
 
-from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import ExitCode
 from saat_tf.data import training_batches
-from saat_tf.evaluation import evaluate, results
+from saat_tf.evaluation import results
 from saat_tf.evaluation.card import merge_rows
 from saat_tf.files import write_json, write_whole
 from saat_tf.models import PurifiedModel, Purifier
-from saat_tf.threat_model import from_255
 from trainers.console.output import (
     CONSOLE,
     DEFENSES,
@@ -24,12 +22,11 @@ from trainers.console.output import (
     result_table,
     say,
     say_devices,
-    track,
 )
 from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.run_folder.models import COMDEFEND, load_encoder_file
-from trainers.runs.training import EVALUATION_BATCH
+from trainers.runs.evaluation import evaluate_model
 
 ADAM_BETA = 0.5
 
@@ -81,16 +78,7 @@ def main(options: ComDefendOptions) -> int:
         purifier.fit(batches, epochs=options.epochs, shuffle=False, verbose=0, callbacks=[progress])
     model = PurifiedModel.from_parts(purifier, encoder)
     write_whole(file, model.save)
-    report = evaluate(
-        model,
-        data,
-        lambda known: mainstay_attack(from_255(recipe.epsilon_255), known.train, num_steps=recipe.attack_steps),
-        top_k=recipe.top_k,
-        batch_size=EVALUATION_BATCH,
-        seed=recipe.seed,
-        track=track,
-    )
-    rows = results(report, defense="comdefend", top_k=recipe.top_k)
+    rows = results(evaluate_model(recipe, model, data), defense="comdefend", top_k=recipe.top_k)
     card = {**card, "results": merge_rows(card["results"], rows)}
     write_json(options.run_dir / "card.json", card)
     CONSOLE.print(result_table(card))

@@ -28,7 +28,7 @@ from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
 SHOWN_QUERIES = 6
-ModelName = Literal["none", "saat", "cgat", "atrdh", "comdefend"]
+ModelName = Literal["none", "saat", "cgat", "atrdh", "ibp", "comdefend"]
 
 
 ATTACKS_HELP = "Attacks by name, or an ensemble of them.\n" + "".join(

@@ -87,7 +87,7 @@ def read_card(file: Path, scales: dict[DataName, Scale], seed: int, attack_steps
     """Return what has been measured so far.
 
     Raises:
-        DataError: the file is damaged, or holds figures of other settings.
+        DataError: the file is damaged, or contains figures of other settings.
     """
     scale = {name: dataclasses.asdict(scale) for name, scale in scales.items()}
     setting = {"scale": scale, "seed": seed, "attack_steps": attack_steps}

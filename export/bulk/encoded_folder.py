@@ -4,9 +4,9 @@
     shard-000000/codes.npy       uint8 (n, K / 8), the packed codes of the images that could be read
     shard-000000/ids.jsonl       their ids, a JSON string a line, in the same order
     shard-000000/skipped.jsonl   the others: [id, what is wrong with it] a line
-    skipped.txt                  all others, once every shard is there
+    skipped.txt                  those of all shards, written after the last shard
 
-A shard appears under its name when it is whole.
+A shard has its final name only when it is complete.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from saat_tf.files import write_text, write_whole
 from saat_tf.strict_json import read_json_lines, read_object
 
 FORMAT = 1
-UNREAD = "images of this kind are not read"
+UNREAD = "images of this format are not read"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Encoding:
     Args:
         root: what the ids are relative to.
         model: hash of the model's graph and weights.
-        probe_codes: what the model answers to drawn images.
+        probe_codes: the model's codes of drawn images, its fingerprint.
         code_length: K.
-        num_images: read or not.
+        num_images: number of image files, readable or not.
         shard_size: images of a shard, but for the last.
-        batch_size: images that the model gets at a time; sums are rounded otherwise in batches of another size.
+        batch_size: images of a batch; rounding depends on it.
         shards: a hash of the files of each shard.
     """
 
@@ -116,7 +116,7 @@ def write_shard(folder: Path, shard: EncodedShard, ids: Sequence[str]) -> None:
 
 
 def write_skipped(folder: Path, encoding: Encoding, passed_over: Sequence[str]) -> list[str]:
-    """Gather skipped.txt from all shards, and name the images of kinds that are not read; return its lines."""
+    """Write skipped.txt: the unreadable images of all shards, and those of unsupported formats; return its lines."""
     lines = []
     for number in range(len(encoding.shards)):
         for _, (item_id, fault) in read_json_lines(shard_folder(folder, number) / "skipped.jsonl"):
@@ -127,7 +127,7 @@ def write_skipped(folder: Path, encoding: Encoding, passed_over: Sequence[str]) 
 
 
 def missing_shards(folder: Path, encoding: Encoding) -> list[int]:
-    """Return the numbers of the shards that are not there yet."""
+    """Return the numbers of the missing shards."""
     return [number for number in range(len(encoding.shards)) if not shard_folder(folder, number).is_dir()]
 
 

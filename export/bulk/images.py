@@ -9,7 +9,7 @@ from pathlib import Path
 from saat_tf.text_lists import DataError, listed_path, read_entries
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
-# Images as well, which are not read.
+# Image formats that are not supported.
 UNREAD_SUFFIXES = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ico", ".tga", ".ppm", ".pgm", ".pnm"}
 
 
@@ -20,7 +20,7 @@ class Images:
     Args:
         root: what the ids are relative to, absolute.
         ids: a path each, in normal form and without repetition; sorted, or in the order of the list.
-        passed_over: sorted paths of files in the folder that are images of a kind which is not read.
+        passed_over: sorted paths of the image files of unsupported formats in the folder.
     """
 
     root: Path
@@ -39,7 +39,7 @@ def list_images(source: Path, root: Path | None = None) -> Images:
 
     Args:
         source: a folder; or a list with one path a line, relative to its folder, blank lines and repetitions left out.
-        root: what the ids are relative to, and no path of a list may leave. Default: the folder, or that of the list.
+        root: folder that contains all images; ids are relative to it. Default: the folder, or that of the list.
 
     Raises:
         FileNotFoundError: `source` does not exist.

@@ -1,4 +1,4 @@
-"""Lists of items: their ids, and what more is to be kept with them."""
+"""Lists of items: their ids and additional metadata."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def read_ids(file: Path) -> list[str]:
 
 
 def read_metadata(file: Path) -> dict[str, dict]:
-    """Read what is to be kept with items: a JSON object a line, with the "id" of the item that it belongs to.
+    """Read additional metadata of items: a JSON object a line, with the "id" of the item that it belongs to.
 
     Returns:
         id in its normal form -> the other fields.
@@ -42,9 +42,9 @@ def read_metadata(file: Path) -> dict[str, dict]:
 def _add(file: Path, lines: dict[str, int], item_id: object, number: int, expected: str) -> str:
     """Add the line of an id to `lines`, and return the id in its normal form."""
     if not isinstance(item_id, str) or not item_id:
-        raise DataError(f"{file}:{number}: expected {expected}. Received: {str(item_id)[:80]!r}. Mend the line.")
+        raise DataError(f"{file}:{number}: expected {expected}. Received: {str(item_id)[:80]!r}. Correct the line.")
     item_id = normal_path(item_id)
     if item_id in lines:
-        raise DataError(f"{file}:{number}: the id {item_id!r} stands at line {lines[item_id]} too. Remove one of them.")
+        raise DataError(f"{file}:{number}: the id {item_id!r} is also at line {lines[item_id]}. Remove one of them.")
     lines[item_id] = number
     return item_id

@@ -38,10 +38,9 @@ class RayShardEncoder:
 def encode_by_ray(
     tasks: Iterable[ShardTask], model: Path, batch_size: int, workers: int, address: str
 ) -> Iterator[EncodedShard]:
-    """Encode shards by `workers` actors of a Ray cluster, one core each; yield them as they get ready.
+    """Encode shards by `workers` actors of a Ray cluster, one core each; yield them as they are completed.
 
-    The model and the images must be found under their paths on every machine, and saat-tf be installed there. The
-    caller alone writes shards.
+    Every machine needs saat-tf, and the model and the images under the same paths. Only the caller writes shards.
 
     Args:
         tasks: what to encode.
@@ -54,7 +53,7 @@ def encode_by_ray(
         ImportError: Ray is not installed.
         ConnectionError: there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics
     try:
         import ray
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Encode many images, a shard at a time, in processes that share nothing.
 
-Each process keeps to one thread of arithmetic and encodes a shard in batches that depend on the shard alone. So the
-codes do not depend on the number of processes, nor on who runs them.
+Each process computes in one thread, and the batches of a shard depend on the shard alone. So the codes do not depend
+on the number of processes or on what runs them.
 """
 
 import concurrent.futures
@@ -31,7 +31,7 @@ class ShardTask:
 
 
 class ShardEncoder:
-    """Encodes shards; made once a process, before it uses TensorFlow.
+    """Encoder of shards, made once a process, before it uses TensorFlow.
 
     Args:
         model: folder of a SavedModel.
@@ -73,7 +73,7 @@ class ShardEncoder:
 
 
 def encode_here(tasks: Iterable[ShardTask], model: Path, batch_size: int, workers: int) -> Iterator[EncodedShard]:
-    """Encode shards in processes of this machine; yield them as they get ready.
+    """Encode shards in processes of this machine; yield them as they are completed.
 
     Raises:
         RuntimeError: a process was killed.
@@ -93,7 +93,7 @@ def encode_here(tasks: Iterable[ShardTask], model: Path, batch_size: int, worker
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "A process that encoded was ended from outside, perhaps out of memory. What is written stays: run "
+                "A worker process was killed, perhaps for lack of memory. Completed shards are kept: run "
                 "the same command again, with fewer --workers."
             ) from error
         finally:

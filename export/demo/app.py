@@ -1,4 +1,4 @@
-"""The page: its controls, and what happens when they are used."""
+"""The page: its controls and their callbacks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ def build_app(engines: Sequence[Engine], resize_size: int, *, apply_orientation:
 
     def show(subject: Subject) -> str:
         if subject.labels is None:
-            told = f"{subject.title}: nobody has said what it shows, so nothing is called right or wrong."
+            told = f"{subject.title}: it has no labels, so no result is called right or wrong."
         else:
             told = f"{subject.title} shows: {label_names(subject.labels, data)}."
         sides = [(engine.title, engine.search(subject.image, subject.labels), None) for engine in engines]
@@ -155,7 +155,7 @@ def verdict(
 
 
 def _said(function: Callable, *values: Any) -> Any:
-    """Call `function`, and show the user what it says is wrong with what he gave."""
+    """Call `function`, and show its ValueError to the user."""
     try:
         return function(*values)
     except ValueError as error:

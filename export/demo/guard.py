@@ -1,4 +1,4 @@
-"""Restrictions of the page: it is used by no other site, and neither browser nor server asks another host."""
+"""Restrictions of the page: other sites cannot use it, and neither browser nor server contacts other hosts."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ class Policy:
 
 
 class SameOrigin:
-    """Refuse what pages of other sites send, and what would have the server fetch from others.
+    """Refuse requests from pages of other sites, and requests to fetch from other servers.
 
     A browser names the page that sends a request in `Origin`: with every upload and every other POST, and with each
     request across sites whose answer a page may read. A program that is no browser sends none.
@@ -64,13 +64,13 @@ class SameOrigin:
             host = headers.get("host", "").lower()
             foreign = any(urlsplit(origin).netloc.lower() != host for origin in headers.getlist("origin"))
             if foreign or FETCHES.search(scope["path"]):
-                await PlainTextResponse("This page takes no requests of other sites.", 403)(scope, receive, send)
+                await PlainTextResponse("This page accepts no requests from other sites.", 403)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
 def middleware(local: bool) -> list[Middleware]:
-    """Return what stands before the page; a local one answers to local names alone, whatever a name server says."""
+    """Return the middleware of the page; a local page answers to local host names alone."""
     hosts = [Middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)] if local else []
     return [Middleware(Policy), *hosts, Middleware(SameOrigin)]
 

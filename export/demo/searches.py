@@ -1,4 +1,4 @@
-"""Computations behind the page: one search, and what an attack makes of it, under each encoder of a run."""
+"""Computations of the page: a search, and the same search under attack, for each encoder of a run."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class Subject:
 
     Args:
         image: float32 (S, S, 3) in [0, 1].
-        labels: float32 (C,) of 0/1; None where nobody has said what it shows.
+        labels: float32 (C,) of 0/1; None where they are not known.
         title: what to call it.
     """
 
@@ -139,7 +139,7 @@ def target_of(subject: Subject, how: Attacked, data: RetrievalData) -> np.ndarra
     """Check that the attack can be made, and return the labels (C,) that it drives towards, if it is a targeted one.
 
     Raises:
-        ValueError: the attack needs to know what the image shows, and nobody has said so.
+        ValueError: the attack needs the labels of the image, and they are not known.
     """
     if subject.labels is None and how.attack not in NEED_NO_LABELS:
         raise ValueError(
@@ -160,7 +160,7 @@ def read_upload(contents: bytes, image_size: int, resize_size: int, apply_orient
     """Decode the bytes of an image file, as a request to an exported encoder is decoded: float32 (S, S, 3) in [0, 1].
 
     Raises:
-        ValueError: it cannot be read, or declares a size that is refused, which is looked at before any pixel is.
+        ValueError: it cannot be read, or its header declares a size that is refused.
     """
     images, ok = decode_batch(tf.constant([contents]), image_size, resize_size, apply_orientation=apply_orientation)
     if not ok.numpy()[0]:

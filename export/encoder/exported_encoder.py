@@ -1,4 +1,4 @@
-"""An exported encoder, loaded: files of images in, packed codes out."""
+"""Loaded SavedModel of an encoder: image files in, packed codes out."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ class Encoder:
 
 
 def model_folder(path: Path) -> Path:
-    """Return the SavedModel that a path means: itself, or the newest of its versions.
+    """Return the SavedModel at a path: the folder itself, or the newest version in it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -43,7 +43,7 @@ def model_folder(path: Path) -> Path:
         )
         versions += sorted(numbered, key=lambda entry: int(entry.name))
     if not versions:
-        raise FileNotFoundError(f"{path}: this is no SavedModel. Make one: python -m export.saved_model.")
+        raise FileNotFoundError(f"{path}: not a SavedModel. Make one: python -m export.saved_model.")
     return versions[-1]
 
 

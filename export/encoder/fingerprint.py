@@ -5,19 +5,21 @@ from collections.abc import Callable
 import numpy as np
 
 IMAGES, TILES, TILE = 16, 8, 8
-# The same model on another processor differs in single bits next to zero, a model trained otherwise in many.
+# The same model on another processor differs in a few bits near zero; another model differs in many.
 SAME_BITS = 0.99
 
 
 def fingerprint_images() -> np.ndarray:
-    """Draw the images that every model is asked: uint8 (16, 64, 64, 3), tiles of one color each, always the same."""
-    stream = np.random.PCG64(0).random_raw(IMAGES * TILES * TILES * 3 // 8)  # a stream that NumPy promises to keep
+    """Draw the images of the fingerprint: uint8 (16, 64, 64, 3), tiles of one color each, always the same."""
+    stream = np.random.PCG64(0).random_raw(
+        IMAGES * TILES * TILES * 3 // 8
+    )  # NumPy guarantees that this stream stays the same
     colors = stream.astype("<u8").view(np.uint8).reshape(IMAGES, TILES, TILES, 3)
     return colors.repeat(TILE, axis=1).repeat(TILE, axis=2)
 
 
 def fingerprint(encode_bytes: Callable) -> str:
-    """Return what a SavedModel answers: hexadecimal digits of the packed codes of the drawn images.
+    """Return the fingerprint of a SavedModel: hexadecimal digits of its packed codes of the drawn images.
 
     Args:
         encode_bytes: the signature of `export.saved_model`.
@@ -29,7 +31,7 @@ def fingerprint(encode_bytes: Callable) -> str:
 
 
 def check_same_model(expected: str, received: str, what: str) -> None:
-    """Raise `ValueError` unless two answers are those of one model; an empty one stands for any model.
+    """Raise `ValueError` unless two fingerprints are of one model; an empty one matches any model.
 
     Example:
         >>> check_same_model("00ff", "ff00", "queries")

@@ -20,14 +20,14 @@ SIGNATURE = "serving_default"
 def convert(encoder: HashingModel, variant: Variant, images: np.ndarray) -> bytes:
     """Convert an encoder, pixels in and packed codes out; the packing stays in the graph.
 
-    The converter reads a folder and no Keras model or concrete function: from these it can leave variables behind. In
-    it pixels are not checked, since int8 cuts them off at the ends of its range before anyone could look.
+    The converter reads a SavedModel folder, since from a Keras model or a concrete function it can lose variables. The
+    graph does not check pixels: int8 clips them to its range first.
 
     Args:
         encoder: the encoder. LiteRT has no convolutions of 16 bits, so its weights are converted in float32.
-        variant: "float32"; "float16" stores weights so; "dynamic" stores them as int8 and computes activations' ranges
-            as it runs; "int8" computes in int8 throughout, from float images to packed codes.
-        images: float32 (N, S, S, 3) in [0, 1], of the kind that the encoder will see: "int8" takes its ranges from
+        variant: "float32"; "float16" stores weights so; "dynamic" as int8, with ranges of activations computed
+            at run time; "int8" computes in int8 throughout, from float images to packed codes.
+        images: float32 (N, S, S, 3) in [0, 1], representative of the inputs: "int8" calibrates its ranges on
             them.
 
     Returns:
@@ -52,7 +52,7 @@ def _converter(folder: str, variant: Variant, images: np.ndarray) -> tf.lite.TFL
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
         converter.representative_dataset = lambda: ({"images": image[np.newaxis]} for image in images)
-        # Without this, an operation that has no int8 form would stay float and nobody would be told.
+        # Without this, an operation that has no int8 form would silently stay float.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return converter
 
@@ -74,7 +74,7 @@ class LiteRTEncoder:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ImportError("LiteRT models are run by ai-edge-litert. Install the extra: saat-tf[litert].") from error
-        # The runner borrows from the interpreter, which must outlive it.
+        # The runner refers to the interpreter, which must not be deleted first.
         self.interpreter = Interpreter(str(file), num_threads=num_threads or os.cpu_count())
         self.runner = self.interpreter.get_signature_runner(SIGNATURE)
         self.image_size = image_size_of(self.runner.get_input_details()["images"]["shape"][1:].tolist())

@@ -64,7 +64,7 @@ def parity(codes: Codes, original: Codes, data: RetrievalData, *, top_k: int | N
 
 
 def milliseconds(encoder: PackedEncoder, images: np.ndarray, calls: int = TIMED_CALLS) -> np.ndarray:
-    """Time calls on a batch float32 (B, S, S, 3), after some that are not counted: float64 (calls,) ms a call."""
+    """Time calls on a batch float32 (B, S, S, 3), after a warm-up: float64 (calls,) ms a call."""
     batch = tf.constant(images)
     taken = []
     for _ in range(calls // 10 + calls):

@@ -71,7 +71,7 @@ def _search(
 
 
 def build(folder: Path, connection: sqlite3.Connection) -> None:
-    """Write the cache of the newest version, and make it the one that counts."""
+    """Write the cache of the newest version, and make it the current one."""
     with database.transaction(connection, "BEGIN IMMEDIATE") as about:
         rows, codes = database.read_codes(connection, about.code_length)
         _check_count(folder, len(rows), about)

@@ -78,7 +78,7 @@ def connect(folder: Path, mode: str = "ro") -> sqlite3.Connection:
                 "python -m export.index build."
             )
         raise FileNotFoundError(f"{folder}: this is no index; it has no {NAME}. Build one elsewhere.")
-    # A file system mounted read only has no place for the files of WAL, and nobody can write there either.
+    # A file system mounted read only cannot have the files of WAL, and has no writer either.
     frozen = "&immutable=1" if os.statvfs(folder).f_flag & os.ST_RDONLY else ""
     uri = f"{path.absolute().as_uri()}?mode={mode}{frozen}"
     with contextlib.ExitStack() as stack:

@@ -19,7 +19,7 @@ from saat_tf.files import atomic
 
 LOG = logging.getLogger(__name__)
 QUERY_BLOCK = 256
-# The cache is built anew once more changes than these, and than this share of the items, lie beside it.
+# The cache is built anew once more changes than these, and than this share of the items, are beside it.
 CHANGES, CHANGED_SHARE = 10_000, 1 / 32
 
 
@@ -63,13 +63,13 @@ class FaissIndex:
         kind: Kind | None = None,
         root: str = "",
     ) -> "FaissIndex":
-        """Make an index; the folder appears under its name when it is whole.
+        """Make an index; the folder has its final name only when it is complete.
 
         Args:
             folder: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.encoder.fingerprint`).
+            probe_codes: fingerprint of the model of the codes (`export.encoder.fingerprint`).
             kind: flat by default.
             root: folder of the items' images; a page shows no picture from elsewhere.
 

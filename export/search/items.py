@@ -1,4 +1,4 @@
-"""What goes into an index and what comes out of one."""
+"""Items of an index, results of a search, and the interface of every index."""
 
 import dataclasses
 import operator
@@ -9,17 +9,17 @@ import numpy as np
 
 
 class IndexDamagedError(ValueError):
-    """Files of an index are gone, cut short or changed."""
+    """Files of an index are missing, truncated or changed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some items on their way into an index.
+    """Items to add to an index.
 
     Args:
         codes: uint8 (n, K / 8), packed.
-        ids: n strings, no two alike in one index.
-        metadata: n dictionaries of what JSON can hold.
+        ids: n strings, unique in an index.
+        metadata: n dictionaries of values that JSON has.
     """
 
     codes: np.ndarray
@@ -66,11 +66,11 @@ class Hit:
 
 
 class SearchIndex(Protocol):
-    """What an index can do, wherever it lies.
+    """Interface of an index, local or remote.
 
     Attributes:
         code_length: K, bits of a code.
-        probe_codes: what the model of its codes answers to drawn images (`export.encoder.fingerprint`), or "".
+        probe_codes: fingerprint of the model of its codes (`export.encoder.fingerprint`), or "".
         roots: folders of the items' images.
     """
 
@@ -85,7 +85,7 @@ class SearchIndex(Protocol):
         """Return the number of items."""
 
     def add(self, blocks: Iterable[Block], *, root: str = "") -> int:
-        """Add items; return how many. When it returns, they stay, whatever happens to the process."""
+        """Add items; return how many. When it returns, they are on the disk."""
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove items; return how many."""
@@ -111,7 +111,7 @@ def check_queries(codes: np.ndarray, top_k: int, code_length: int) -> int:
 def find_within(
     search: Callable[[np.ndarray, int], list[list[Hit]]], codes: np.ndarray, max_distance: int, limit: int = 2**31 - 1
 ) -> list[list[Hit]]:
-    """Return all items of each query within a distance: ask for ever more of the nearest until one is too far.
+    """Return all items of each query within a distance: search with a growing k until the last result is too far.
 
     Args:
         search: of an index.

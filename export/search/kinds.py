@@ -13,23 +13,23 @@ try:
 except ImportError as error:
     raise ImportError("Search needs faiss. Install it: pip install 'saat-tf[search]'.") from error
 
-# Below this a search of every code is at once faster than IVF and HNSW, and exact.
+# With fewer codes an exhaustive search is faster than IVF and HNSW, and exact.
 APPROXIMATE_FROM = 10_000
 TRAINING_CODES_PER_LIST = 40  # faiss warns below 39
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Which FAISS index, and how thoroughly it searches. More finds more of the nearest, and takes longer."""
+    """Kind of FAISS index and its search effort: a larger effort finds more of the nearest, and takes longer."""
 
     name: Annotated[Literal["flat", "ivf", "hnsw"], tyro.conf.arg(name="kind")] = "flat"
-    """Compare with every code; with those of the nearest lists; or walk along a graph of neighbours."""
+    """flat compares with every code, ivf with those of the nearest lists, hnsw traverses a graph of neighbors."""
     nprobe: int = 64
-    """IVF: lists that a query looks at, of about sqrt(items)."""
+    """IVF: lists to search for a query, of about sqrt(items)."""
     ef_search: int = 256
-    """HNSW: candidates that a query keeps while it walks."""
+    """HNSW: candidates kept during the traversal (efSearch)."""
     links: int = 16
-    """HNSW: neighbours of an item in the graph, twice as many on its ground floor."""
+    """HNSW: neighbors of an item in the graph, twice as many in the bottom layer."""
 
     def __post_init__(self) -> None:
         if self.name not in ("flat", "ivf", "hnsw"):
@@ -42,7 +42,7 @@ class Kind:
 
 
 def build(kind: Kind, codes: np.ndarray, *, approximate_from: int = APPROXIMATE_FROM) -> faiss.IndexBinary:
-    """Build the FAISS index of packed codes, uint8 (N, K / 8): flat where there are few, always alike."""
+    """Build the FAISS index of packed codes, uint8 (N, K / 8): flat where there are few; deterministic."""
     bits = 8 * codes.shape[1]
     if kind.name == "flat" or len(codes) < approximate_from:
         return flat(codes)
@@ -73,7 +73,7 @@ def decoded(text: str) -> Kind:
 
 
 def set_effort(index: faiss.IndexBinary, kind: Kind) -> None:
-    """Have an index search as thoroughly as `kind` says."""
+    """Set the search effort of an index to that of `kind`."""
     if isinstance(index, faiss.IndexBinaryIVF):
         index.nprobe = kind.nprobe
     elif isinstance(index, faiss.IndexBinaryHNSW):
@@ -81,13 +81,13 @@ def set_effort(index: faiss.IndexBinary, kind: Kind) -> None:
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Return which share of the places of `exact` an approximate search has filled with something as near.
+    """Return the recall of an approximate search: the share of its results that are as near as the exact ones.
 
-    Codes tie in great numbers, and which of the tied items comes first is nobody's fault: so an item counts when its
-    distance is at most that of the last exact one, whichever item it is.
+    Many codes tie, and the order of tied items is arbitrary. So an item counts when its distance is at most that of the
+    last exact one.
 
     Args:
-        found: distances of the approximate search, (Q, k); places without an item hold more than any distance.
+        found: distances of the approximate search, (Q, k); places without an item have more than any distance.
         exact: distances of the exact search, (Q, k), nearest first.
 
     Example:

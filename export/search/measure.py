@@ -9,10 +9,9 @@ QUERIES, TOP_K = 256, 10
 
 
 def measured_recall(index: FaissIndex) -> float | None:
-    """Look up some items of an index, and return which share of the 10 others next to them it finds.
+    """Measure the recall of an index: search some of its items, and count how many of their 10 nearest it finds.
 
-    An exact search of the same codes is the measure, as `export.search.kinds.recall` counts. Every item finds itself,
-    which counts for nothing.
+    The reference is an exact search of the same codes, by `export.search.kinds.recall`. The item itself does not count.
 
     Returns:
         The share, or None where the index is searched exactly.

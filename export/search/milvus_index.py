@@ -1,4 +1,4 @@
-"""The same index on Milvus, for more items than one machine holds: embedded in a file, or on a cluster."""
+"""The same index on Milvus, for more items than fit one machine: embedded in a file, or on a cluster."""
 
 import collections
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 
 from export.search.items import Block, Hit, check_queries, find_within
 
-# What Milvus takes and gives at a time stays far below the 64 MB of a message.
+# Requests and answers stay far below the 64 MB of a message.
 ROWS = 1000
 MAX_TOP_K = 16_384  # Milvus' own limit
 MAX_ID = 1024
@@ -71,14 +71,14 @@ class MilvusIndex:
         probe_codes: str = "",
         root: str = "",
     ) -> "MilvusIndex":
-        """Make a collection and add the first items. When that fails nothing is left of it.
+        """Make a collection and add the first items. If that fails, nothing remains of it.
 
         Args:
             uri: a file that ends in .db, or the http:// address of a server.
             collection: does not exist.
             blocks: the first items.
             code_length: K, a multiple of 8.
-            probe_codes: what the model of the codes answers to drawn images (`export.encoder.fingerprint`).
+            probe_codes: fingerprint of the model of the codes (`export.encoder.fingerprint`).
             root: folder of the items' images; a page shows no picture from elsewhere.
 
         Raises:
@@ -124,7 +124,7 @@ class MilvusIndex:
         """Add items and return how many. Milvus stores the `root` of the first items alone: pages show no others.
 
         Raises:
-            ValueError: codes of another length, an id that is there already, or one that Milvus cannot hold.
+            ValueError: codes of another length, an id that is there already, or one that Milvus cannot store.
             RuntimeError: Milvus reports an error.
         """
         added = 0
@@ -204,7 +204,7 @@ class MilvusIndex:
         return find_within(self.search, codes, max_distance, MAX_TOP_K)
 
     def close(self) -> None:
-        """Let go of the connection; Milvus Lite lets one process at a time hold a file."""
+        """Close the connection; Milvus Lite allows one process at a time to open a file."""
         self._client.close()
 
     def _there(self, keys: Sequence[str]) -> set[str]:
@@ -221,7 +221,7 @@ def _connect(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ImportError as error:
         raise ImportError("--uri needs pymilvus. Install it: pip install 'saat-tf[milvus]'.") from error
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints the stack of every error that it raises
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints the stack trace of every error that it raises
     with _told():
         return MilvusClient(uri)
 
@@ -246,7 +246,7 @@ def _check_text(item_id: str, metadata: dict) -> None:
         length = len(item_id.encode())
         json.dumps(metadata, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"Milvus holds valid Unicode alone. Received the id {item_id!r}: rename the file.") from error
+        raise ValueError(f"Milvus stores only valid Unicode. Received the id {item_id!r}: rename the file.") from error
     if length > MAX_ID:
         raise ValueError(f"On Milvus an id has at most {MAX_ID} bytes. Received {length}: {item_id[:80]!r}....")
 

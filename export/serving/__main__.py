@@ -16,8 +16,8 @@ from saat_tf.files import atomic, write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
-# A request of more images than max_batch_size is refused. The server fills smaller batches up to the next allowed
-# size, so that it meets few sizes, and each of these has been warmed up.
+# A request of more images than max_batch_size is refused. The server pads smaller batches to the next allowed
+# size, so that only a few sizes occur, each of which is warmed up.
 BATCHING = """\
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 1000 }
@@ -38,7 +38,7 @@ MODEL = """\
     model_platform: "tensorflow"
   }}
 """
-# The ports are open on this machine alone: the server asks nobody who they are.
+# The ports are open on this machine alone: the server has no authentication.
 COMPOSE = """\
 services:
   serving:
@@ -70,12 +70,12 @@ class ServingExport:
     """Export the encoder of a run as the next version of a model that TensorFlow Serving serves.
 
     Writes into OUT:
-      models/NAME/VERSION      the SavedModel (see `export.saved_model`) with requests that warm the server up
+      models/NAME/VERSION      the SavedModel (see `export.saved_model`) with warm-up requests
       models.config            every model in models/
-      batching_parameters.txt  how requests are put together to batches
+      batching_parameters.txt  how the server batches requests
       compose.yaml             starts the public image: docker compose up
-    The last two are written once and yours to change. A version is never overwritten; a running server finds a new
-    one by itself, and serves the old one until the new one is warm.
+    The last two are written once and are meant to be edited. A version is never overwritten; a running server finds a
+    new one by itself, and serves the old one until the new one is warm.
     """
 
     run_dir: Path
@@ -117,7 +117,7 @@ def check_options(options: ServingExport) -> None:
 
     Raises:
         FileExistsError: there is such a version.
-        ValueError: a name or version that the server does not take.
+        ValueError: a name or version that the server does not accept.
     """
     if options.version < 1:
         raise ValueError(f"--version must be at least 1. Received: {options.version}.")
@@ -129,7 +129,7 @@ def check_options(options: ServingExport) -> None:
 
 
 def write_once(file: Path, text: str) -> None:
-    """Write a file where there is none."""
+    """Write a file unless it exists."""
     if not file.exists():
         write_text(file, text)
 
@@ -142,11 +142,11 @@ def write_models_config(out: Path) -> None:
 
 
 def allowed_batch_sizes(file: Path) -> list[int]:
-    """Read the batch sizes that the server may meet from its batching parameters.
+    """Read the allowed batch sizes from the batching parameters.
 
     Raises:
-        ValueError: the file does not give them in rising order, or the last is not `max_batch_size`, which the server
-            demands.
+        ValueError: the file does not give them in rising order, or the last is not `max_batch_size`, as the server
+            requires.
     """
     text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
     sizes = [int(size) for size in re.findall(r"allowed_batch_sizes\s*:\s*(\d+)", text)]

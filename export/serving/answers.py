@@ -10,11 +10,11 @@ MAX_ANSWER = 64 * 2**20
 
 
 class ServingError(Exception):
-    """A request failed, and would fail again."""
+    """A request failed, and a retry would fail too."""
 
 
 class BusyError(ServingError):
-    """A request failed because the server could not be reached or had too much to do: worth another try."""
+    """A request failed because the server could not be reached or was overloaded: a retry may succeed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Client(Protocol):
         """Return a reply for each file, in order.
 
         Raises:
-            BusyError: another try may do.
-            ServingError: none will.
+            BusyError: a retry may succeed.
+            ServingError: a retry would fail too.
         """
 
 
@@ -46,7 +46,7 @@ def check_replies(replies: list[Reply], files: Sequence[bytes], where: str) -> l
     """Check that each file has its reply, and that all codes have one length.
 
     Raises:
-        ServingError: it is not so.
+        ServingError: the replies are not that.
     """
     if len(replies) != len(files):
         raise ServingError(f"{where}: {len(files)} files were sent and {len(replies)} answered.")

@@ -28,7 +28,7 @@ class GrpcClient:
         self.request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name=name, signature_name=SIGNATURE))
         if version is not None:
             self.request.model_spec.version.value = version
-        # grpc would send no more than 4 MB, which a batch of photographs exceeds; and it would retry by itself.
+        # By default grpc sends at most 4 MB, which a batch of photographs exceeds, and retries.
         options = (
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", MAX_ANSWER),
@@ -49,19 +49,19 @@ class GrpcClient:
             told = printable(error.details() or "no message")[:500]
             if error.code() == codes.DEADLINE_EXCEEDED:
                 raise ServingError(f"{where}: no answer in {self.timeout:g} s. Give a longer --timeout.") from error
-            # grpc calls an answer that is too large by the code of a server that has too much to do.
+            # For a too large answer grpc uses the status code of an overloaded server.
             too_large = "message larger than max" in told
             busy = error.code() in (codes.UNAVAILABLE, codes.RESOURCE_EXHAUSTED) and not too_large
             raise (BusyError if busy else ServingError)(f"{where}: {error.code().name}: {told}") from error
         for name, kind in OUTPUTS.items():
             if name not in outputs or outputs[name].dtype != kind.as_datatype_enum:
                 raise ServingError(f"{where}: not the answer of an encoder ({name} is not {kind.name}).")
-            # Looked at before an array is made: one value can stand for an array of any shape.
+            # Checked before an array is made: one value can declare an array of any shape.
             shape = [side.size for side in outputs[name].tensor_shape.dim]
             if outputs[name].tensor_shape.unknown_rank or shape != [len(files)]:
                 raise ServingError(f"{where}: {len(files)} files were sent and {shape} of {name} answered.")
         try:
             found, read = (tf.make_ndarray(outputs[name]) for name in OUTPUTS)
-        except (ValueError, TypeError) as error:  # fewer or more values than the shape has
+        except (ValueError, TypeError) as error:  # the number of values does not match the shape
             raise ServingError(f"{where}: not the answer of an encoder ({error!r:.500}).") from error
         return check_replies([Reply(bytes(code), bool(ok)) for code, ok in zip(found, read, strict=True)], files, where)

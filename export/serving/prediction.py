@@ -43,10 +43,10 @@ def connect(uri: str, name: str, version: int | None = None, timeout: float = 10
 def with_retries(
     client: Client, files: Sequence[bytes], retries: int, wait: Callable[[float], None] = time.sleep
 ) -> list[Reply]:
-    """Send files, and send them again after `BusyError`, each time after about twice the wait.
+    """Send files, with retries after `BusyError` and exponential backoff.
 
-    To encode changes nothing on the server, so sending twice does no harm. A request that ran out of time is not sent
-    again: the server may still be at it, and would have the work twice.
+    Encoding changes nothing on the server, so retries are safe. A request that timed out is not repeated: the server
+    may still be computing it.
 
     Args:
         client: sends them.
@@ -55,7 +55,7 @@ def with_retries(
         wait: called with seconds.
 
     Raises:
-        ServingError: the last try failed, or one in a way that another try would too.
+        ServingError: the last try failed, or a retry would fail too.
     """
     for attempt in range(retries + 1):
         try:
@@ -63,6 +63,6 @@ def with_retries(
         except BusyError:
             if attempt == retries:
                 raise
-            # At random, so that clients that were refused together do not come back together.
+            # Random, so that clients refused at the same time do not retry at the same time.
             wait(min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1.0))
     raise ValueError(f"`retries` must be at least 0. Received: {retries}.")

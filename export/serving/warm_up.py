@@ -11,7 +11,7 @@ FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 def write_warm_up(saved_model: Path, name: str, batch_sizes: Sequence[int]) -> None:
     """Write a request for each signature and each batch size into a SavedModel.
 
-    The requests contain grey images of the encoder's size, as pixels or as PNG files.
+    The requests contain gray images of the encoder's size, as pixels or as PNG files.
 
     Args:
         saved_model: the folder, which no server reads yet.
@@ -35,12 +35,12 @@ def write_warm_up(saved_model: Path, name: str, batch_sizes: Sequence[int]) -> N
                 request = predict_pb2.PredictRequest(
                     model_spec=model_pb2.ModelSpec(name=name, signature_name=signature_name)
                 )
-                request.inputs[inputs[0]].CopyFrom(tf.make_tensor_proto(_grey(inputs[1], batch_size)))
+                request.inputs[inputs[0]].CopyFrom(tf.make_tensor_proto(_gray(inputs[1], batch_size)))
                 log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
                 writer.write(log.SerializeToString())
 
 
-def _grey(spec: tf.TensorSpec, batch_size: int) -> tf.Tensor:
+def _gray(spec: tf.TensorSpec, batch_size: int) -> tf.Tensor:
     if spec.dtype == tf.string:
         return tf.repeat(tf.io.encode_png(tf.fill((64, 64, 3), tf.constant(128, tf.uint8))), batch_size)
     return tf.fill((batch_size, *spec.shape[1:]), 0.5)

@@ -20,7 +20,7 @@ LEAST_GAIN = 0.02
 
 
 def can_stop_early(attack: Attack) -> TypeGuard[GradientAttack]:
-    """Tell whether `EarlyStop` knows when an attack is done: it wants one code, by sign steps that draw no lots."""
+    """Return whether `EarlyStop` fits an attack: its goal is one code, and its sign steps are deterministic."""
     return (
         isinstance(attack, GradientAttack)
         and attack.score is alignment

@@ -82,8 +82,8 @@ class HalvingStep(StepRule):
         moved = view.project(place + 2.0 * view.epsilon * _each(0.5**halvings) * uphill)
         inertia = tf.where(_each(halve), tf.zeros_like(images), place - state["before"])
         weight = tf.where(t == 0, 1.0, NEW_STEP_WEIGHT)
-        following = place + weight * (moved - place) + (1.0 - weight) * inertia
-        return following, {
+        next_images = place + weight * (moved - place) + (1.0 - weight) * inertia
+        return next_images, {
             "before": place,
             "best": best,
             "best_gradient": best_gradient,

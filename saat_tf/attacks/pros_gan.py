@@ -10,9 +10,10 @@ from saat_tf.attacks.objectives import alignment
 from saat_tf.attacks.pros_gan_networks import check_sizes, discriminator, generator
 from saat_tf.attacks.prototype_fit import BETAS, LEARNING_RATE, distinct_label_sets
 from saat_tf.attacks.prototype_net import PrototypeNet
+from saat_tf.batches import batch_check, batch_errors, checked_arrays, checked_batches
 from saat_tf.images import shaped_images
 from saat_tf.jit import StepModel
-from saat_tf.labels import check_labels, checked_batches, checked_labels, label_errors
+from saat_tf.labels import check_labels, checked_labels
 from saat_tf.random_numbers import choices
 from saat_tf.threat_model import ThreatModel
 
@@ -35,7 +36,7 @@ class ProSGAN(StepModel):
     Make one with `ProSGAN.from_labels`; the constructor makes the shape that a saved one is loaded into. Fit it on a
     data set of (images, labels, index), as the hashing models; t is drawn anew for every image of every step. Encoder
     and prototype network are read in inference mode and never change. `compile`'s optimizer trains the generator; the
-    discriminator has an Adam of its own, which follows that one's learning rate; in an epoch of fewer than three steps
+    discriminator has an Adam of its own, with the learning rate of that one; in an epoch of fewer than three steps
     its loss may read 0 where there was no step. Train on one replica.
 
     Args:
@@ -123,7 +124,7 @@ class ProSGAN(StepModel):
         """Make an untrained one whose targets are the distinct non-empty rows of `train_labels` (N, C) of 0/1.
 
         Raises:
-            ValueError: `train_labels` are not 0/1, have no labelled row, or other classes than the prototype network.
+            ValueError: `train_labels` are not 0/1, have no labeled row, or other classes than the prototype network.
         """
         train_labels = check_labels(train_labels, "train_labels")
         if train_labels.shape[1] != prototype_net.num_classes or not train_labels.any():
@@ -178,20 +179,23 @@ class ProSGAN(StepModel):
     def _attack(self, images: tf.Tensor, target_labels: tf.Tensor) -> tf.Tensor:
         return self(images, target_labels)
 
-    def fit(self, x: object = None, y: np.ndarray | None = None, **options: Any) -> keras.callbacks.History:
-        """Fit as Keras does, on batches of (images, labels, index).
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
+        """Fit as Keras does, on images (N, S, S, 3) and labels (N, C), or on batches of them.
 
         Raises:
-            ValueError: labels of a batch are not 0 and 1, before its step.
+            ValueError: images or labels of a batch are not what they must be, before its step.
         """
-        if y is not None:
-            check_labels(y)
-        with label_errors():
-            return super().fit(checked_batches(x), y, **options)
+        check = batch_check(checked_labels, self.encoder.image_size)
+        if isinstance(x, tf.data.Dataset):
+            x = checked_batches(x, check)
+        elif y is not None:
+            x, y = checked_arrays(x, y, check)
+        with batch_errors():
+            return super().fit(x, y, **options)
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, C), index (B,))."""
-        images, labels, _ = data
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict:
+        """Do one step on images (B, S, S, 3) and labels (B, C); an index is not read."""
+        images, labels = data[:2]
         targets = self.draw_targets(tf.shape(images)[0])
         prototype_codes = self.prototype_net.prototype_codes(targets)
         variables = self.generator.trainable_variables

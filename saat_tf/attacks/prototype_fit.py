@@ -72,7 +72,7 @@ def descend(
     budget: Budget,
     track: Track,
 ) -> None:
-    """Minimise `loss` of batches drawn from `label_sets` (M, C) over `variables`, by the published settings."""
+    """Minimize `loss` of batches drawn from `label_sets` (M, C) over `variables`, by the published settings."""
     num_steps = budget.epochs * budget.steps_per_epoch
     rates = [LEARNING_RATE * factor for factor in (1.0, 0.1, 0.01)]
     last_steps = [-(-num_steps // 2) - 1, -(-num_steps * 3 // 4) - 1]  # of each rate, counted from 0

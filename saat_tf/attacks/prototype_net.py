@@ -1,4 +1,4 @@
-"""THA's prototype network: a hash code for any label set, learnt from the training set's codes."""
+"""THA's prototype network: a hash code for any label set, learned from the training set's codes."""
 
 from typing import Any
 
@@ -172,7 +172,7 @@ def fit_prototype_net(
         The fitted network.
 
     Raises:
-        ValueError: codes or labels of other shapes or values, no labelled item, or a number below 1.
+        ValueError: codes or labels of other shapes or values, no labeled item, or a number below 1.
 
     Example:
         >>> codes = np.float32([[1, 1, 1, 1], [-1, -1, -1, -1]])

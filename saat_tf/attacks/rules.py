@@ -128,13 +128,13 @@ class MomentumStep(StepRule):
         momentum = state["momentum"]
         place = images + self.step_size * self.decay * momentum if self.look_ahead else images
         gradient = self._gradient(view, place)
-        following = {}
+        after = {}
         if self.num_neighbors:
-            following["variance"] = self._mean_of_neighbors(view, images) - gradient
+            after["variance"] = self._mean_of_neighbors(view, images) - gradient
             gradient = gradient + state["variance"]
         mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
-        following["momentum"] = self.decay * momentum + tf.math.divide_no_nan(gradient, mean)
-        return images + self.step_size * tf.sign(following["momentum"]), following
+        after["momentum"] = self.decay * momentum + tf.math.divide_no_nan(gradient, mean)
+        return images + self.step_size * tf.sign(after["momentum"]), after
 
     def _gradient(self, view: View, images: tf.Tensor) -> tf.Tensor:
         copies = [view.gain_and_gradient(images, lambda x, share=0.5**i: share * x)[1] for i in range(self.num_scales)]

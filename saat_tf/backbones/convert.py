@@ -47,7 +47,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: str) -> None:
     """Write named arrays to a `.safetensors` file, replaced as a whole."""
-    # As bytes: the package's own save_file lets nobody but the owner read the file, whatever the umask.
+    # As bytes: the package's own save_file makes the file readable by the owner alone, whatever the umask.
     contents = safetensors.numpy.save(dict(arrays), metadata=metadata)
     write_bytes(path, contents)
 

@@ -12,7 +12,7 @@ def folded(backbone: keras.Model) -> keras.Model | None:
         gamma (w * x + b - mean) / sigma + beta  =  (s w) * x + s (b - mean) + beta,   s = gamma / sigma
 
     In inference batch norm is an affine map with constants, so the copy computes the same up to rounding, and spares
-    one pass over the activations forward and one backward. Its weights are those of now: it does not follow a training.
+    one pass over the activations forward and one backward. Later training does not change it.
 
     Args:
         backbone: a functional or sequential model of layers of 32 bits; it is left as it is, and so are models in it.

@@ -44,7 +44,7 @@ def certified_average_precisions(
     top_k: int | None = None,
     denominator: str = "relevant",
     bound: str = "lower",
-    seconds: float = 1.0,
+    seconds: float = 0.1,
 ) -> CertifiedScores:
     """Bound AP@k of each query over the codes whose flipped bits cost at most its budget.
 

@@ -63,7 +63,7 @@ def reachable_average_precision(
     top_k: int,
     harmonic: np.ndarray,
     bound: str = "lower",
-    seconds: float = 1.0,
+    seconds: float = 0.1,
     clock: Callable[[], float] = time.process_time,
 ) -> tuple[float, bool]:
     """Bound AP@k (denominator "relevant", worst ties) over all reachable codes of one query.

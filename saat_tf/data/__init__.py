@@ -4,7 +4,7 @@ from saat_tf.data.batches import evaluation_batches, training_batches, training_
 from saat_tf.data.decoding.check import UnreadableImage, check_images, drop_images
 from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.disk_cache import cached_file_split
-from saat_tf.data.labelled_images import LabelledImages
+from saat_tf.data.labeled_images import LabeledImages
 from saat_tf.data.list_format import (
     ImageList,
     ImageLists,
@@ -29,7 +29,7 @@ __all__ = [
     "ImageList",
     "ImageLists",
     "Inspection",
-    "LabelledImages",
+    "LabeledImages",
     "Protocol",
     "RetrievalData",
     "Scenes",

@@ -3,10 +3,11 @@
 import dataclasses
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import tensorflow as tf
 
 from saat_tf.data.decoding.check import image_faults
 from saat_tf.data.decoding.files import MAX_FILE_BYTES, read_file
@@ -69,6 +70,10 @@ class ClassifiedImages:
     def __len__(self) -> int:
         return len(self.files)
 
+    def label_rows(self) -> np.ndarray:
+        """Return one-hot rows of the classes: float32 (N, C)."""
+        return np.eye(len(self.class_names), dtype=np.float32)[self.classes]
+
     def take(self, kept: Sequence[int] | np.ndarray) -> "ClassifiedImages":
         """Return the images at the places `kept`."""
         return dataclasses.replace(self, files=tuple(self.files[i] for i in kept), classes=self.classes[kept])
@@ -77,8 +82,8 @@ class ClassifiedImages:
 def read_class_folders(folder: Path) -> tuple[ClassifiedImages, ClassifiedImages | None]:
     """List the images of a folder of class folders, of tar files, or of both; nothing is unpacked.
 
-    A tar file stands for the folder that it holds; one whose images lie in no folder is a class of its name. Names that
-    begin with a dot are left out, and so are files that lie in no class.
+    A tar file is read as the folder that it contains; one whose images lie in no folder is a class of its name. Names
+    that begin with a dot are left out, and so are files that lie in no class.
 
     Args:
         folder: <class>/<image>; or train/<class>/<image> beside val/<class>/<image> (or validation, valid, test).
@@ -121,6 +126,21 @@ def read_class_folders(folder: Path) -> tuple[ClassifiedImages, ClassifiedImages
     if unknown:
         raise DataError(f"{folder}: held-out images of classes without training images: {', '.join(unknown)}.")
     return _classified(by_class, names), _classified(held_out, names)
+
+
+def reader_of(files: Sequence[ImageBytes]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Make a function in the graph: number of a file, int64 -> the number, and the image's bytes."""
+    paths = tf.constant([str(image.path) for image in files])
+    # Of each image its first byte, its number of bytes, and the bytes of its file that follow.
+    lengths = {path: path.stat().st_size for path in {image.path for image in files}}
+    bounds = tf.constant([(i.offset, i.size, lengths[i.path] - i.offset - i.size) for i in files], tf.int64)
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        offset, size, rest = tf.unstack(bounds[index])
+        part = tf.data.FixedLengthRecordDataset(paths[index], size, header_bytes=offset, footer_bytes=rest)
+        return index, part.get_single_element()
+
+    return read
 
 
 def draw_held_out(images: ClassifiedImages, share: float, *, seed: int) -> tuple[ClassifiedImages, ClassifiedImages]:

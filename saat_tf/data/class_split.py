@@ -3,9 +3,8 @@
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
-from saat_tf.data.class_folders import ClassifiedImages
+from saat_tf.data.class_folders import ClassifiedImages, reader_of
 from saat_tf.data.pipeline import Split, contents_decoder, indices
 
 
@@ -39,16 +38,5 @@ def class_split(
     apply_orientation: bool = True,
 ) -> ClassSplit:
     """Make a split of classified images, decoded by `decode_image`."""
-    paths = tf.constant([str(image.path) for image in images.files])
-    # Of each image its first byte, its number of bytes, and the bytes of its file that follow.
-    lengths = {path: path.stat().st_size for path in {image.path for image in images.files}}
-    places = [(i.offset, i.size, lengths[i.path] - i.offset - i.size) for i in images.files]
-    bounds = tf.constant(places, tf.int64)
-
-    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        offset, size, rest = tf.unstack(bounds[index])
-        part = tf.data.FixedLengthRecordDataset(paths[index], size, header_bytes=offset, footer_bytes=rest)
-        return index, part.get_single_element()
-
     decode = contents_decoder(image_size, resize_size, apply_orientation)
-    return ClassSplit(images.classes, indices, read, decode, cache)
+    return ClassSplit(images.classes, indices, reader_of(images.files), decode, cache)

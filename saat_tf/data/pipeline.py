@@ -2,19 +2,25 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from saat_tf.batches import batch_check, checked_arrays, parts_of
+from saat_tf.data.class_folders import read_class_folders, reader_of
 from saat_tf.data.decoding.decode import decode_image
 from saat_tf.data.list_format import ImageList
-from saat_tf.labels import check_labels
+from saat_tf.labels import check_labels, checked_classes, checked_labels
+from saat_tf.text_lists import DataError
 
 Seed: TypeAlias = int | tf.Tensor
 Source = Callable[[int, int, Seed | None], tf.data.Dataset]
 Read = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Decode = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+READ_AT_A_TIME = 128
+FROM_OTHERS = "`Split.from_arrays` takes arrays, `Split.from_directory` a folder."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,92 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @classmethod
+    def from_arrays(cls, images: Any, labels: Any, *, num_classes: int | None = None) -> "Split":
+        """Make a split of images in memory.
+
+        Args:
+            images: float32 (N, H, W, 3) in [0, 1].
+            labels: (N, C) of 0/1; or with `num_classes` class numbers, integers (N,).
+            num_classes: C, where the labels are class numbers.
+
+        Raises:
+            ValueError: images or labels are not that, or they are not as many.
+
+        Example:
+            >>> Split.from_arrays(np.zeros((3, 8, 8, 3), np.float32), [0, 2, 1], num_classes=3).labels.argmax(axis=1)
+            array([0, 2, 1])
+        """
+        images, labels = checked_arrays(images, labels, batch_check(labels_check(num_classes)))
+        return _in_memory(images, labels)
+
+    @classmethod
+    def from_dataset(cls, dataset: tf.data.Dataset, *, num_classes: int | None = None) -> "Split":
+        """Read a data set once and keep its images in memory, 12 H W bytes each.
+
+        They stay in the order in which they come, so that a data set that shuffles itself does no harm. For more than
+        memory holds, write TFRecord files by `write_records` and read them by `record_split`.
+
+        Args:
+            dataset: of (image, label) or of batches of them, images float32 (H, W, 3) in [0, 1] of one size. Such as
+                `keras.utils.image_dataset_from_directory` and TensorFlow Datasets (`as_supervised=True`) give, mapped
+                to `(tf.cast(image, tf.float32) / 255, label)`.
+            num_classes: C, where the labels are class numbers and not rows of 0/1.
+
+        Raises:
+            ValueError: it is no such data set, has no end, or is empty; or as `from_arrays`.
+
+        Example:
+            >>> pairs = tf.data.Dataset.from_tensor_slices((np.zeros((3, 8, 8, 3), np.float32), np.eye(3)))
+            >>> len(Split.from_dataset(pairs)), len(Split.from_dataset(pairs.batch(2)))
+            (3, 3)
+        """
+        if not isinstance(dataset, tf.data.Dataset):
+            raise ValueError(f"`dataset` must be a tf.data.Dataset. Received: {type(dataset).__name__}. {FROM_OTHERS}")
+        if len(parts_of(dataset.element_spec)) != 2:
+            raise ValueError(
+                "`dataset` must have elements (images, labels). Received: 3 parts. `dataset.map` can drop the third."
+            )
+        if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("`dataset` must have an end. Received: one without. Leave out `repeat`, or `take` a part.")
+        is_single = dataset.element_spec[0].shape.rank == 3
+        check = batch_check(labels_check(num_classes))
+        batches = [check(*batch) for batch in (dataset.batch(READ_AT_A_TIME) if is_single else dataset)]
+        if not batches:
+            raise ValueError("`dataset` must have items. Received: none.")
+        sizes = {tuple(images.shape[1:3]) for images, _ in batches}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"`dataset` must have images of one size. Received: {sorted(sizes)[:5]}. Resize them in `dataset.map`."
+            )
+        return _in_memory(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+
+    @classmethod
+    def from_directory(
+        cls, folder: str | Path, image_size: int, *, resize_size: int | None = None, cache: bool = False
+    ) -> "Split":
+        """Make a split of a folder of class folders, or of tar files, in the order of classes and names.
+
+        Images are read and decoded as they are needed; `readable` of `saat_tf.data.class_folders` checks them.
+
+        Args:
+            folder: <class>/<image>, at least two images a class; see `read_class_folders`.
+            image_size: S, side in pixels of the square that is cut from the middle.
+            resize_size: what the shorter side is resized to before; S by default.
+            cache: as in `Split`.
+
+        Raises:
+            DataError: it is no such folder, or is divided into train/ and val/.
+        """
+        images, held_out = read_class_folders(Path(folder))
+        if held_out is not None:
+            raise DataError(
+                f"{folder}: is divided into training and held-out images. Name one of its folders, such as "
+                f"{Path(folder) / 'train'}, or train by python -m trainers.folders."
+            )
+        decode = contents_decoder(image_size, resize_size or image_size, True)
+        return cls(images.label_rows(), indices, reader_of(images.files), decode, cache)
 
     def load(self, index: int) -> tf.Tensor:
         """Load one image, for a look at it: float32 (S, S, 3) in [0, 1]."""
@@ -105,8 +197,20 @@ class RetrievalData:
 
 
 def array_split(images: np.ndarray, labels: np.ndarray) -> Split:
-    """Make a split of images in memory, float32 (N, S, S, 3) in [0, 1]."""
-    tensor = tf.convert_to_tensor(images)
+    """Make a split of images in memory: `Split.from_arrays`."""
+    check_labels(labels)
+    return Split.from_arrays(images, labels)
+
+
+def labels_check(num_classes: int | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the check of label rows, or of class numbers below `num_classes`, which it makes rows of."""
+    if num_classes is None:
+        return checked_labels
+    return lambda labels: tf.one_hot(checked_classes(labels, num_classes), num_classes)
+
+
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
+    tensor = tf.cast(images, tf.float32)
     decode = center_only(lambda index: tf.gather(tensor, index))
     return Split(labels, indices, lambda index: (index, index), decode)
 

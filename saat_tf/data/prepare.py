@@ -16,7 +16,7 @@ import tyro
 
 from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.check import check_images
-from saat_tf.data.labelled_images import LabelledImages
+from saat_tf.data.labeled_images import LabeledImages
 from saat_tf.data.list_format import SPLITS, ImageLists, write_image_lists
 from saat_tf.data.splits import Protocol, make_split, split_digest
 from saat_tf.data.tfds import coco, flickr25k, nus_wide
@@ -50,14 +50,14 @@ class Prepare:
     skip_missing: bool = False
     """Leave out images whose files are missing, and name them in skipped.txt."""
 
-    def read(self, images_dir: Path, track: Track) -> LabelledImages:
+    def read(self, images_dir: Path, track: Track) -> LabeledImages:
         """Read the data set; what is no file yet may be written to `images_dir`."""
         if self.data_dir is None or not self.data_dir.is_dir():
             given = "" if self.data_dir is None else f" {self.data_dir} is no folder."
             raise DataError(f"--data-dir must name the folder of the data set.{given}\n{self.how_to_get}")
         return self.read_folder(self.data_dir)
 
-    def read_folder(self, data_dir: Path) -> LabelledImages:
+    def read_folder(self, data_dir: Path) -> LabeledImages:
         """Read the data set from the user's folder; each data set says how."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class PrepareCoco(Prepare):
     tfds_dir: Path | None = None
     """Data folder of TensorFlow Datasets that has coco/2014, or is to have it. Default: its own."""
 
-    def read(self, images_dir: Path, track: Track) -> LabelledImages:
+    def read(self, images_dir: Path, track: Track) -> LabeledImages:
         """Read the user's folder or, where --download or --tfds-dir is given, TensorFlow Datasets."""
         if not self.download and self.tfds_dir is None:
             return super().read(images_dir, track)
@@ -82,7 +82,7 @@ class PrepareCoco(Prepare):
             raise DataError("--download and --tfds-dir stand in place of --data-dir. Give one or the other.")
         return read_coco_tfds(images_dir, tfds_dir=self.tfds_dir, download=self.download, announce=print, track=track)
 
-    def read_folder(self, data_dir: Path) -> LabelledImages:
+    def read_folder(self, data_dir: Path) -> LabeledImages:
         """Read a plain COCO folder."""
         return coco.read_coco(data_dir, skip_missing=self.skip_missing)
 
@@ -97,7 +97,7 @@ class PrepareFlickr25k(Prepare):
     columns: Literal[38, 24] = 38
     """Label columns: all, or the 24 potential ones alone."""
 
-    def read_folder(self, data_dir: Path) -> LabelledImages:
+    def read_folder(self, data_dir: Path) -> LabeledImages:
         """Read the archives or folders."""
         return flickr25k.read_flickr25k(data_dir, columns=self.columns, skip_missing=self.skip_missing)
 
@@ -109,7 +109,7 @@ class PrepareNusWide(Prepare):
     protocol = nus_wide.PROTOCOL
     how_to_get = nus_wide.HOW_TO_GET
 
-    def read_folder(self, data_dir: Path) -> LabelledImages:
+    def read_folder(self, data_dir: Path) -> LabeledImages:
         """Read the lists and images."""
         return nus_wide.read_nus_wide(data_dir, skip_missing=self.skip_missing)
 
@@ -121,7 +121,7 @@ Command = (
 )
 
 
-def prepare(options: Prepare, track: Track = silent) -> tuple[LabelledImages, ImageLists]:
+def prepare(options: Prepare, track: Track = silent) -> tuple[LabeledImages, ImageLists]:
     """Read, divide and check a data set, and write it to `options.out`: whole, or not at all.
 
     The folder gets the lists, classes.txt, split.json with all that makes the split, and skipped.txt where images were
@@ -150,7 +150,7 @@ def prepare(options: Prepare, track: Track = silent) -> tuple[LabelledImages, Im
     return images, lists
 
 
-def _facts(options: Prepare, images: LabelledImages, lists: ImageLists) -> dict:
+def _facts(options: Prepare, images: LabeledImages, lists: ImageLists) -> dict:
     drawn = {"seed": options.seed} if options.split == "seeded" else {"database": options.database}
     return {
         "split": options.split,
@@ -194,7 +194,7 @@ def main(options: Prepare) -> int:
     print(f"{options.out}: {len(images):,} images (the paper's {options.protocol.num_images:,}), {sizes}.")
     if images.skipped:
         print(f"{len(images.skipped):,} images were skipped, see skipped.txt: this split is not that of all images.")
-    print(f"Split {split_digest(lists)[:16]}: whoever sees the same digits has the same split.")
+    print(f"Split {split_digest(lists)[:16]}: equal digits mean an equal split.")
     return 0
 
 

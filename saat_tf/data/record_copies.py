@@ -14,7 +14,7 @@ def record_copy_faults(splits: Mapping[str, Split], track: Track = silent) -> It
     """Find queries whose image file stands in the database or the training set, byte for byte.
 
     Args:
-        splits: of "train", "database" and "test", which holds the queries, those that there are; whole ones whose
+        splits: of "train", "database" and "test", the queries, of which some may be missing; whole ones whose
             `lengths` are known, as `record_split` makes them.
         track: shows progress.
     """

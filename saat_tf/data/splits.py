@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from saat_tf.data.labelled_images import LabelledImages
+from saat_tf.data.labeled_images import LabeledImages
 from saat_tf.data.list_format import SPLITS, ImageList, ImageLists, find_list, read_split
 from saat_tf.data.split_rules import Rows, query_faults, raise_errors
 from saat_tf.text_lists import DataError, listed_path
@@ -32,7 +32,7 @@ class Protocol:
 
 
 def make_split(
-    images: LabelledImages,
+    images: LabeledImages,
     protocol: Protocol,
     *,
     split: Literal["seeded", "official"],
@@ -56,7 +56,7 @@ def make_split(
     raise ValueError(f"expected split 'seeded' or 'official'. Received: {split!r}.")
 
 
-def seeded_split(images: LabelledImages, protocol: Protocol, *, seed: int = 0) -> ImageLists:
+def seeded_split(images: LabeledImages, protocol: Protocol, *, seed: int = 0) -> ImageLists:
     """Draw queries and training images by a seed; every other image, and the training images too, are the database.
 
     The ids and the seed alone decide, so every machine draws the same: image i of the sorted ids gets the i-th number
@@ -76,11 +76,11 @@ def seeded_split(images: LabelledImages, protocol: Protocol, *, seed: int = 0) -
         Disjoint queries (`test`) and database, and the training set inside the database.
 
     Raises:
-        DataError: there are too few labelled images.
+        DataError: there are too few labeled images.
 
     Example:
         >>> names = [f"{i}.jpg" for i in range(6)]
-        >>> images = LabelledImages.ordered(names, [*map(Path, names)], np.ones((6, 1), np.uint8), ["cat"])
+        >>> images = LabeledImages.ordered(names, [*map(Path, names)], np.ones((6, 1), np.uint8), ["cat"])
         >>> lists = seeded_split(images, Protocol(num_images=6, num_queries=2, num_train=3))
         >>> [path.name for path in lists.test.paths], len(lists.database.paths), len(lists.train.paths)
         (['3.jpg', '2.jpg'], 4, 3)
@@ -98,7 +98,7 @@ def seeded_split(images: LabelledImages, protocol: Protocol, *, seed: int = 0) -
 
 
 def official_split(
-    images: LabelledImages, lists: Path, *, database: Literal["listed", "joined", "rest"] = "listed"
+    images: LabeledImages, lists: Path, *, database: Literal["listed", "joined", "rest"] = "listed"
 ) -> ImageLists:
     """Take the queries, database and training set that published lists name.
 
@@ -152,7 +152,7 @@ def _drawn_order(count: int, seed: int) -> list[int]:
     return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable").tolist()
 
 
-def _draw(images: LabelledImages, free: list[int], protocol: Protocol, number: int, what: str) -> set[int]:
+def _draw(images: LabeledImages, free: list[int], protocol: Protocol, number: int, what: str) -> set[int]:
     """Take images in the order of `free`: `number` of them, or `number` of each class."""
     if not protocol.per_class:
         if len(free) < number:
@@ -170,10 +170,10 @@ def _draw(images: LabelledImages, free: list[int], protocol: Protocol, number: i
     return taken
 
 
-def _image_lists(images: LabelledImages, **rows: Iterable[int]) -> ImageLists:
+def _image_lists(images: LabeledImages, **rows: Iterable[int]) -> ImageLists:
     def image_list(name: str) -> ImageList:
         kept = list(rows[name])
-        # Whoever reads or writes the lists has had `LabelledImages.on_disk` unpack the images.
+        # Whoever reads or writes the lists has had `LabeledImages.on_disk` unpack the images.
         paths = cast("tuple[Path, ...]", tuple(images.files[i] for i in kept))
         return ImageList(name, paths, images.labels[kept].astype(np.float32), tuple(range(1, len(kept) + 1)))
 
@@ -190,7 +190,7 @@ def _base(name: str) -> str:
     return listed_path(name).rpartition("/")[2]
 
 
-def _listed(images: LabelledImages, places: dict[str, list[int]], lists: Path, split: str) -> Rows:
+def _listed(images: LabeledImages, places: dict[str, list[int]], lists: Path, split: str) -> Rows:
     """Return the images that one list names, in its order, each known by its row in `images`.
 
     `places` has the rows of each file name.

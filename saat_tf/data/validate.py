@@ -15,6 +15,7 @@ import rich.progress
 import rich.table
 import tyro
 
+from saat_tf.command_line import ExitCode
 from saat_tf.data.split_rules import ERROR, SHOWN_PLACES, WARNING, Fault
 from saat_tf.data.validation.inspection import NO_LABEL_RULE, Inspection, inspect_folder
 
@@ -42,9 +43,15 @@ class Validate:
 
 def main(options: Validate, console: rich.console.Console) -> int:
     """Inspect the folder, print what is found, and return the exit code."""
-    if not options.data_dir.is_dir():
-        console.print(f"error: {options.data_dir} is no folder.", style=STYLES[ERROR], markup=False, soft_wrap=True)
-        return ERRORS
+    with ExitCode() as outcome:
+        if not options.data_dir.is_dir():
+            raise ValueError(f"{options.data_dir} is no folder.")
+        return validate(options, console)
+    return outcome.code
+
+
+def validate(options: Validate, console: rich.console.Console) -> int:
+    """Do what `main` says, of a folder that exists."""
 
     def track(items: Iterable, total: int, description: str) -> Iterable:
         return rich.progress.track(items, description, total, console=console, transient=True)

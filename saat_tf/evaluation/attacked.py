@@ -19,7 +19,7 @@ from saat_tf.progress import Track, silent
 
 @dataclasses.dataclass(frozen=True)
 class AttackedQueries:
-    """The codes of adversarial images, and how far these are from the images.
+    """The codes of adversarial images, and the size of their perturbations.
 
     Args:
         attack: name of the attack.
@@ -117,7 +117,7 @@ def attack_queries(
         keep_images: how many adversarial images to keep.
         surrogate_model: the surrogate that the attack sees; `encoder` itself by default.
         surrogate: its name, for reports.
-        early_stop: see `attack_runner`; an attack on a surrogate takes all its steps whatever is said here.
+        early_stop: see `attack_runner`; an attack on a surrogate always takes all its steps.
         jit_compile: see `attack_runner`.
         track: shows progress.
 

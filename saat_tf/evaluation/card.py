@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import saat_tf
+from saat_tf.certify.average_precision import CertifiedScores
+from saat_tf.certify.certificate import Certificate
 from saat_tf.devices import device_names
 from saat_tf.evaluation.attacked import AttackedQueries
 from saat_tf.evaluation.evaluate import RetrievalReport
@@ -19,9 +21,18 @@ from saat_tf.evaluation.scores import AttackScore, Score, worst_case
 from saat_tf.metrics import TIE_RULE
 
 # Titles of the models that a card has rows of, by the name there.
-DEFENSES = {"none": "undefended", "saat": "SAAT", "cgat": "CgAT", "atrdh": "ATRDH", "comdefend": "ComDefend"}
+DEFENSES = {
+    "none": "undefended",
+    "saat": "SAAT",
+    "cgat": "CgAT",
+    "atrdh": "ATRDH",
+    "ibp": "bounds (IBP)",
+    "comdefend": "ComDefend",
+}
 # Name of the worst case over several attacks in a row.
 WORST = "worst"
+# How the name of a certificate begins in a row.
+CERTIFIED = "certified by "
 PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -61,7 +72,7 @@ def result_row(
         attack: name of the attack.
         top_k: k.
         targeted: whether the score is by the targets' labels, so that the metric is t-MAP.
-        setting: what else tells this result from others: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
+        setting: other settings that identify the result: `epsilon_255`, `num_steps`, `restarts`, `seed`, `early_stop`.
     """
     return {
         "defense": defense,
@@ -115,9 +126,41 @@ def _early_stop_of(attacked: AttackedQueries) -> dict[str, float | bool]:
     return {} if attacked.mean_steps is None else {"early_stop": True, "mean_steps": round(attacked.mean_steps, 1)}
 
 
+def certified_row(
+    certificate: Certificate, scores: CertifiedScores, *, defense: str, top_k: int, **setting: float
+) -> dict:
+    """Return the row of a certificate: a bound of MAP, not what was measured under an attack.
+
+    Args:
+        certificate: the bits.
+        scores: the bound of each query.
+        defense: "none" or the name of the defense.
+        top_k: k.
+        setting: what else there is to say: `clean_map`, `attacked_map` by the same rule, and `sigma`, `draws` and
+            `selection_draws` of smoothing.
+    """
+    certified = certificate.certified
+    return {
+        "defense": defense,
+        "attack": f"{CERTIFIED}{certificate.method}",
+        "metric": "certified MAP",
+        "top_k": top_k,
+        "tie_rule": "pessimistic",
+        "denominator": "relevant",
+        "value": scores.map,
+        "epsilon_255": round(255 * certificate.epsilon, 6),
+        "num_queries": len(certified),
+        "certified_bits": float(certified.sum(axis=1).mean()),
+        "abstaining": float(1 - certified.mean()),
+        "exact": float(scores.exact.mean()),
+        "confidence": certificate.confidence,
+        **setting,
+    }
+
+
 def merge_rows(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
     """Return the old rows, those of the same setting replaced by new ones, and the new rows after them."""
-    outcomes = ("value", "interval", "mean_steps")
+    outcomes = {"value", "interval", "mean_steps", "certified_bits", "abstaining", "exact", "clean_map", "attacked_map"}
 
     def setting(result: dict) -> tuple:
         return tuple(sorted((name, value) for name, value in result.items() if name not in outcomes))
@@ -158,7 +201,7 @@ def commit(folder: Path) -> str | None:
     """Return the git commit of the code in a folder.
 
     Args:
-        folder: a package, which `__init__.py` tells from a folder that merely lies in somebody's repository.
+        folder: a package: its `__init__.py` must be tracked, so that a copy inside another repository does not count.
 
     Returns:
         The 40 digits, with "-dirty" behind them where tracked files differ from that commit; None where it cannot be

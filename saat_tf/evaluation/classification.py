@@ -19,7 +19,7 @@ from saat_tf.progress import Track, silent
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of images and of their adversarial images.
+    """Predictions of a classifier for images and their adversarial images.
 
     Args:
         classes: int32 (N,), the images' class numbers.
@@ -62,7 +62,7 @@ def attacked_predictions(
     jit_compile: bool = False,
     track: Track = silent,
 ) -> Predictions:
-    """Classify the images of a split, and what an attack up the cross-entropy makes of them.
+    """Classify the images of a split and their adversarial images by an attack that ascends the cross-entropy.
 
     The random start depends on `seed`, restart and batch, so a figure is repeated exactly with the same `batch_size`.
     Images are perturbed and classified by `classifier.for_inference()`.

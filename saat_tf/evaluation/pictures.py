@@ -86,7 +86,7 @@ def _nearest(
 
 
 def plot_queries(queries: list[AttackedQuery], epsilon: float, path: Path) -> None:
-    """Draw a row a query: image, adversarial image, their difference around grey, nearest images before and after.
+    """Draw a row a query: image, adversarial image, their difference around gray, nearest images before and after.
 
     Results framed green share a label with the query, red ones do not. The difference is scaled so that +-epsilon
     becomes white and black.

@@ -18,7 +18,7 @@ MAX_ITEMS = 1 << 24
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class CodeBank(keras.layers.Layer):
-    """Hold the relaxed code and the labels of every training item, and running sums of their hash codes.
+    """Store the relaxed code and the labels of every training item, and running sums of their hash codes.
 
     DMFL reads sums of hash codes, DPH sums of relaxed codes, other pairwise losses the relaxed codes themselves. An
     update takes the item's old code from the sums and adds the new one, so that neither it nor DMFL nor DPH costs more
@@ -64,7 +64,7 @@ class CodeBank(keras.layers.Layer):
         super().__init__(dtype=dtype, **kwargs)
         if num_items > MAX_ITEMS:
             raise ValueError(
-                f"A bank holds at most 2^24 = {MAX_ITEMS} items, beyond which its sums are not exact. Received: "
+                f"A bank stores at most 2^24 = {MAX_ITEMS} items, beyond which its sums are not exact. Received: "
                 f"{num_items}. Fill it with a sample."
             )
         self.num_items = num_items
@@ -100,7 +100,7 @@ class CodeBank(keras.layers.Layer):
         """Make a bank for training items with the given 0/1 `labels` (N, C).
 
         Raises:
-            ValueError: `labels` is empty, not a matrix, or holds a value other than 0 and 1.
+            ValueError: `labels` is empty, not a matrix, or contains a value other than 0 and 1.
         """
         labels = check_labels(labels).astype(np.float32)
         if not labels.size:
@@ -114,7 +114,7 @@ class CodeBank(keras.layers.Layer):
     ) -> "CodeBank":
         """Make a bank from M distinct 0/1 `label_sets` (M, C) and the set of each item, `set_index` (N,).
 
-        It serves where the N label rows themselves are too many to hold.
+        It serves where the N label rows themselves do not fit in memory.
         """
         num_classes, sizes = label_sets.shape[1], label_sets.sum(axis=1)
         max_labels = max(1, int(sizes.max()))
@@ -141,7 +141,7 @@ class CodeBank(keras.layers.Layer):
         bank.label_sums.assign(np.repeat(label_counts[:, None], code_length, axis=1))
         if len(keys):
             rows = subset_rows(tf.constant(label_sets, tf.float32), tf.constant(keys), max_labels).numpy()
-            # float64 counts exactly beyond what a bank holds; the last row stays empty.
+            # float64 counts exactly beyond the size of a bank; the last row stays empty.
             subset_counts = np.bincount(rows.ravel(), np.repeat(counts, rows.shape[1]), minlength=len(keys) + 1)[:-1]
             bank.subset_keys.assign(keys)
             bank.subset_counts.assign(np.append(subset_counts, 0))

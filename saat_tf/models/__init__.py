@@ -2,6 +2,7 @@
 
 from saat_tf.models.adversarial_classifier import AdversarialClassifier
 from saat_tf.models.atrdh import ATRDH
+from saat_tf.models.bound_training import BoundTraining
 from saat_tf.models.cgat import CgAT
 from saat_tf.models.classifier import Classifier
 from saat_tf.models.comdefend import PurifiedModel, Purifier
@@ -17,6 +18,7 @@ __all__ = [
     "ATRDH",
     "SAAT",
     "AdversarialClassifier",
+    "BoundTraining",
     "CgAT",
     "Classifier",
     "CodeEncoder",

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from saat_tf.labels import checked_classes
 from saat_tf.models.adversarial_step import AdversarialStep
 from saat_tf.models.classifier import Classifier
 
@@ -20,7 +21,7 @@ class AdversarialClassifier(AdversarialStep):
         3. L = mean(-log p_y(x')), one optimizer step
 
     The inner attacks raise mean_k h_k t_k. With h = log p and t = -onehot(y) that is the cross-entropy over C, so they
-    are those of the hashing models, as they are. Fit it on a data set of (images, class numbers, index).
+    are those of the hashing models, as they are. Fit it on images and class numbers, with an index or without.
 
     Args:
         encoder: the classifier to train.
@@ -58,11 +59,26 @@ class AdversarialClassifier(AdversarialStep):
         adversarial_images = self.ramped(self.perturb(images, -labels, index), images)
         with tf.GradientTape() as tape:
             tape.watch(adversarial_images)
-            log_probabilities = self.encoder(adversarial_images, training=True)
-            loss = -tf.reduce_mean(tf.reduce_sum(labels * log_probabilities, axis=1))
-        self.learn(tape, loss, images, adversarial_images)
+            losses = self.step_losses(self.encoder(adversarial_images, training=True), classes)
+        self.learn(tape, losses["loss"], images, adversarial_images)
+        return self.report(images, **losses)
+
+    def test_batch(self, images: tf.Tensor, classes: tf.Tensor) -> dict:
+        """Report loss and accuracy of images (B, S, S, 3) of int32 `classes` (B,), attacked by `perturb_to_test`."""
+        labels = tf.one_hot(classes, self.encoder.num_classes)
+        log_probabilities = self.encoder(self.perturb_to_test(images, -labels), training=False)
+        return self.report(images, **self.step_losses(log_probabilities, classes))
+
+    def step_losses(self, log_probabilities: tf.Tensor, classes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the cross-entropy and the accuracy of float (B, C) for int32 `classes` (B,)."""
+        labels = tf.one_hot(classes, self.encoder.num_classes)
+        loss = -tf.reduce_mean(tf.reduce_sum(labels * log_probabilities, axis=1))
         hits = tf.cast(tf.argmax(log_probabilities, axis=1, output_type=classes.dtype) == classes, tf.float32)
-        return self.report(images, loss=loss, adversarial_accuracy=tf.reduce_mean(hits))
+        return {"loss": loss, "adversarial_accuracy": tf.reduce_mean(hits)}
+
+    def checked_targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return class numbers as int32 (B,), or raise `ValueError` where they are others."""
+        return checked_classes(labels, self.encoder.num_classes)
 
     def ramped(self, adversarial_images: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """Return x + s (x' - x), where s is the share of their whole size that this step's perturbations have."""

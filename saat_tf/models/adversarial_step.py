@@ -7,11 +7,13 @@ import keras
 import tensorflow as tf
 
 from saat_tf.models.image_model import ImageModel
-from saat_tf.models.inner import InnerAttack, InnerStep
+from saat_tf.models.inner import InnerAttack, InnerStep, Steps
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.threat_model import ThreatModel
 
 INNER_TRAINING = ("training", "inference")
+# The attack of `evaluate`, whatever the inner attack: that of SAAT's code, its step as a share of the radius.
+TEST_STEPS, TEST_STEP_SHARE, SMALLEST_STEP = 7, 0.25, 1e-6
 
 
 class AdversarialStep(TrainingModel):
@@ -68,6 +70,17 @@ class AdversarialStep(TrainingModel):
             with tf.control_dependencies([adversarial_images]):
                 assign(self.encoder.non_trainable_variables, before)
         return adversarial_images
+
+    def perturb_to_test(self, images: tf.Tensor, wanted_codes: tf.Tensor) -> tf.Tensor:
+        """Return adversarial images that raise mean_k h_k t_k as `perturb` does, against the model in inference mode.
+
+        By seven steps of a quarter of the radius, so that losses compare whatever the inner attack. The random starts
+        depend on the seed alone.
+        """
+        attack = Steps(num_steps=TEST_STEPS, step_size=max(TEST_STEP_SHARE * self.threat_model.epsilon, SMALLEST_STEP))
+        seed = tf.constant([self.seed, 0], tf.int64)
+        step = InnerStep(encoder=self.encoder, training=False, threat_model=self.threat_model, seed=seed)
+        return attack.perturb(step, images, wanted_codes)
 
     def learn(self, tape: tf.GradientTape, loss: tf.Tensor, images: tf.Tensor, adversarial_images: tf.Tensor) -> None:
         """Do the step of the optimizer for the `loss` over `images`; the tape must have watched the perturbed ones."""

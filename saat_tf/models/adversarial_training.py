@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 from saat_tf.layers import CodeBank
 from saat_tf.losses import HashingLoss, consistency_loss
 from saat_tf.models.adversarial_step import AdversarialStep, assign, values_of
+from saat_tf.models.bank_rows import BankRows
 from saat_tf.models.code_training import CodeTraining
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.inner import InnerAttack, Steps
@@ -25,8 +26,8 @@ class AdversarialTraining(AdversarialStep, CodeTraining):
 
     Args:
         encoder: the model to train.
-        code_bank: codes and labels of the training set.
-        hashing_loss: L_hash.
+        code_bank: codes and labels of the training set; None where `adapt` is to make it.
+        hashing_loss: L_hash; by default `DPH`.
         step_size: step of the inner PGD in pixel units of [0, 1].
         num_steps: steps of the inner PGD.
         inner: inner attack instead of PGD by `step_size` and `num_steps`: one of `saat_tf.models.inner`.
@@ -42,8 +43,8 @@ class AdversarialTraining(AdversarialStep, CodeTraining):
     def __init__(
         self,
         encoder: HashingModel,
-        code_bank: CodeBank,
-        hashing_loss: HashingLoss,
+        code_bank: CodeBank | None = None,
+        hashing_loss: HashingLoss | None = None,
         *,
         step_size: float = 2 / 255,
         num_steps: int = 7,
@@ -71,6 +72,55 @@ class AdversarialTraining(AdversarialStep, CodeTraining):
         codes = self.encoder(tf.concat([images, adversarial_images], axis=0), alpha=alphas, training=True)
         relaxed_codes, adversarial_codes = tf.split(codes, 2)
         return relaxed_codes, adversarial_codes
+
+    def step_losses(
+        self, relaxed_codes: tf.Tensor, adversarial_codes: tf.Tensor, labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return what is minimized, as `loss`, and its parts: of h and h', float (B, K), of images of `labels` (B, C).
+
+        The bank has h of a training step already.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `step_losses`.")
+
+    def wanted_codes(self, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the codes -1/+1 (B, K) that the adversarial images of `labels` (B, C) are driven to.
+
+        Args:
+            labels: of the images.
+            seed: int64 (2,), of what is drawn.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `wanted_codes`.")
+
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
+        adversarial_images = self.perturb(images, self.wanted_codes(labels, self.step_seed()), index)
+        with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
+            tape.watch(adversarial_images)
+            relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
+            self.code_bank.update(index, relaxed_codes)
+            losses = self.step_losses(relaxed_codes, adversarial_codes, labels)
+        self.learn(tape, losses["loss"], images, adversarial_images)
+        return self.report(images, **losses)
+
+    def test_batch(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Report the losses of images (B, S, S, 3) with labels (B, C), attacked by `perturb_to_test`."""
+        wanted_codes = self.wanted_codes(labels, tf.constant([self.seed, 0], tf.int64))
+        adversarial_codes = self.encoder(self.perturb_to_test(images, wanted_codes), training=False)
+        relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=False)
+        return self.report(images, **self.step_losses(relaxed_codes, adversarial_codes, labels))
+
+    def rows_without_index(self) -> Callable[[], BankRows]:
+        """Return what gives items without an index one.
+
+        Raises:
+            ValueError: the inner attack has to know which item is which.
+        """
+        if self.inner.needs_index:
+            raise ValueError(
+                f"`{type(self.inner).__name__}` keeps a perturbation for each image: it needs arrays, or batches of "
+                "(images, labels, index). Received: batches of (images, labels)."
+            )
+        return super().rows_without_index()
 
     def adversarial_loss(self, adversarial_codes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Return what the defense asks of h', float (B, K), before its weight: a scalar."""

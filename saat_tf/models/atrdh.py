@@ -29,7 +29,7 @@ class ATRDH(AdversarialTraining):
         3. bank[index] := h(x)
         4. L = L_hash(h(x), y) + 2 mean_ij( (h(x')_i u_j / K - s_ij)^2 ), one optimizer step
 
-    Start from a trained hashing model and a bank filled by `fill_bank`. Train on one replica. Always alpha = 1 for x'.
+    Start from a trained hashing model; `adapt` makes and fills the bank. Train on one replica. Always alpha = 1 for x'.
 
     Args:
         encoder: the model to train.
@@ -53,7 +53,7 @@ class ATRDH(AdversarialTraining):
         Wang et al., "Targeted Attack and Defense for Deep Hashing", SIGIR 2021; the code of the authors of SAAT.
 
     Differs from the authors' code: targets are the training set's non-empty label sets, not the database's, which a
-    defender need not hold; the bank gets the batch's codes after the prototype network has read it, not before; the
+    defender need not have; the bank gets the batch's codes after the prototype network has read it, not before; the
     prototype network's learning rate stays 1e-4, theirs falls to a tenth after half and three quarters of the steps.
     Their hundred epochs of Adam (1e-4, betas 0.5 and 0.999) are the caller's to choose.
     """
@@ -61,8 +61,8 @@ class ATRDH(AdversarialTraining):
     def __init__(
         self,
         encoder: HashingModel,
-        code_bank: CodeBank,
-        hashing_loss: HashingLoss,
+        code_bank: CodeBank | None = None,
+        hashing_loss: HashingLoss | None = None,
         *,
         adversarial_weight: float = 2.0,
         **options: Any,
@@ -71,7 +71,12 @@ class ATRDH(AdversarialTraining):
         if adversarial_weight < 0:
             raise ValueError(f"`adversarial_weight` must be at least 0. Received: {adversarial_weight}.")
         self.adversarial_weight = adversarial_weight
-        self.prototype_net = PrototypeNet(code_bank.num_classes, code_bank.code_length, seed=self.seed)
+        if code_bank is not None:
+            self.build_on_bank()
+
+    def build_on_bank(self) -> None:
+        """Build the prototype network for the bank's classes, and its optimizer."""
+        self.prototype_net = PrototypeNet(self.code_bank.num_classes, self.code_bank.code_length, seed=self.seed)
         self.prototype_optimizer = keras.optimizers.Adam(LEARNING_RATE, *BETAS)
         self.prototype_optimizer.build(self.prototype_net.trainable_variables)
         # What `compile`'s optimizer trains is the encoder and the loss; this has an optimizer of its own.
@@ -80,33 +85,41 @@ class ATRDH(AdversarialTraining):
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
         """The optimizer of `compile` and that of the prototype network."""
-        return [*super().optimizers, self.prototype_optimizer]
+        return [*super().optimizers, *([] if self.code_bank is None else [self.prototype_optimizer])]
 
     def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
-        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
+        """Do one step of the prototype network, and one on images (B, S, S, 3), labels (B, C) and index (B,)."""
         refuse_several("`ATRDH`", "Its targets and prototype network are those of a whole batch.")
-        targets = self.draw_targets(tf.shape(images)[0])
-        self.train_prototypes(targets)
-        adversarial_images = self.perturb(images, self.prototype_net.prototype_codes(targets), index)
-        with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
-            tape.watch(adversarial_images)
-            relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
-            self.code_bank.update(index, relaxed_codes)
-            hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
-            adversarial = self.adversarial_loss(adversarial_codes, labels)
-            refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
-            loss = hashing + self.adversarial_weight * adversarial + self.weighted(refinements)
-        self.learn(tape, loss, images, adversarial_images)
-        return self.report(images, loss=loss, hashing_loss=hashing, adversarial_loss=adversarial, **refinements)
+        self.train_prototypes(self.draw_targets(tf.shape(images)[0]))
+        return super().learn_batch(images, labels, index)
 
-    def draw_targets(self, num_images: tf.Tensor) -> tf.Tensor:
-        """Draw a label set of the bank for each image, none of them empty: float32 (B, C) of 0/1."""
+    def step_losses(
+        self, relaxed_codes: tf.Tensor, adversarial_codes: tf.Tensor, labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return L of h and h', float (B, K), for the labels (B, C) of their images, and its parts."""
+        hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
+        adversarial = self.adversarial_loss(adversarial_codes, labels)
+        refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
+        loss = hashing + self.adversarial_weight * adversarial + self.weighted(refinements)
+        return {"loss": loss, "hashing_loss": hashing, "adversarial_loss": adversarial, **refinements}
+
+    def wanted_codes(self, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the codes of targets drawn for labels (B, C): float32 (B, K) of -1/+1."""
+        return self.prototype_net.prototype_codes(self.draw_targets(tf.shape(labels)[0], seed))
+
+    def draw_targets(self, num_images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Draw a label set of the bank for each image, none of them empty: float32 (B, C) of 0/1.
+
+        Args:
+            num_images: how many.
+            seed: int64 (2,); by default that of the step.
+        """
         label_sets = tf.convert_to_tensor(self.code_bank.label_sets)
-        labelled = tf.cumsum(tf.cast(tf.reduce_any(label_sets > 0, axis=1), tf.int64))  # (M,), how many up to here
-        # Folded once, so that targets do not follow the random starts.
-        seed = fold_in(self.step_seed(), 0)
-        drawn = choices(num_images, labelled[-1], seed)
-        return tf.gather(label_sets, tf.searchsorted(labelled, drawn + 1, out_type=tf.int64))
+        labeled = tf.cumsum(tf.cast(tf.reduce_any(label_sets > 0, axis=1), tf.int64))  # (M,), how many up to here
+        # Folded once, so that targets do not depend on the random starts.
+        seed = fold_in(self.step_seed() if seed is None else seed, 0)
+        drawn = choices(num_images, labeled[-1], seed)
+        return tf.gather(label_sets, tf.searchsorted(labeled, drawn + 1, out_type=tf.int64))
 
     def train_prototypes(self, targets: tf.Tensor) -> None:
         """Do one step of the prototype network on label sets (B, C) against the bank's hash codes."""

@@ -23,8 +23,8 @@ class CgAT(SAAT):
 
     Args:
         encoder: the model to train.
-        code_bank: codes and labels of the training set.
-        hashing_loss: L_hash.
+        code_bank: codes and labels of the training set; None where `adapt` is to make it.
+        hashing_loss: L_hash; by default `DPH`, the paper's.
         adversarial_weight: lambda; 1 in the authors' code.
         quantization_weight: mu; 0 in the authors' code.
         **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
@@ -52,8 +52,8 @@ class CgAT(SAAT):
     def __init__(
         self,
         encoder: HashingModel,
-        code_bank: CodeBank,
-        hashing_loss: HashingLoss,
+        code_bank: CodeBank | None = None,
+        hashing_loss: HashingLoss | None = None,
         *,
         quantization_weight: float = 0.0,
         **options: Any,

@@ -6,8 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.images import ImageSize, shaped_images
+from saat_tf.batches import batch_errors, blocks, is_array
+from saat_tf.images import ImageSize, checked_images, shaped_images
 from saat_tf.jit import StepModel
+from saat_tf.models.fit_data import refuse_options
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.random_numbers import normal
 from saat_tf.replicas import refuse_several
@@ -31,7 +33,7 @@ class Purifier(StepModel):
     set to that of the mean of 1[z - n > 0] over the noise of training, Phi'(z / std) / std (backward pass
     differentiable approximation): an attack on the model goes through the purifier, and a score of it means something.
 
-    Fit it on a data set of (images, labels, index).
+    Fit it on images, alone or with labels and index, which are not read.
 
     Args:
         noise_std: std; 20 in the paper.
@@ -73,20 +75,51 @@ class Purifier(StepModel):
         """Return purified images: float32 (B, S, S, 3) in [0, 1]."""
         return self.reconstructor(bits(self.compressor(images), self.noise_std))
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels, index); labels and index are not read."""
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
+        """Fit as Keras does, on images, float32 (N, S, S, 3) in [0, 1], or batches whose first part they are.
+
+        Raises:
+            ValueError: they are something else, or weights of items are given.
+        """
+        refuse_options(options)
+        if isinstance(options.get("validation_data"), tf.data.Dataset):
+            options["validation_data"] = _checked(options["validation_data"])
+        with batch_errors():
+            return super().fit(_checked(x), y, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Evaluate as Keras does, on what `fit` takes.
+
+        Raises:
+            ValueError: as `fit`.
+        """
+        refuse_options(options)
+        with batch_errors():
+            return super().evaluate(_checked(x), y, **options)
+
+    def train_step(self, data: tf.Tensor | tuple[tf.Tensor, ...]) -> dict:
+        """Do one step on images (B, S, S, 3), or a tuple of them, labels and index, which are not read."""
         refuse_several("`Purifier`", "Train it on one device.")
-        images, _, _ = data
-        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
+        images = _images_of(data)
         with tf.GradientTape() as tape:
-            logits = self.compressor(images)
-            noise = normal(tf.shape(logits), seed, self.noise_std)
-            codes = tf.sigmoid(logits - noise)
-            error = tf.reduce_mean(tf.square(self.reconstructor(codes) - images))
-            loss = error + CODE_WEIGHT * tf.reduce_mean(tf.square(codes))
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            loss = self.reconstruction_loss(images, self.optimizer.iterations)
+        with tf.control_dependencies([loss]):  # as in `TrainingModel.descend`
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
         self.loss_mean.update_state(loss)
         return {"loss": self.loss_mean.result()}
+
+    def test_step(self, data: tf.Tensor | tuple[tf.Tensor, ...]) -> dict:
+        """Add the loss of images (B, S, S, 3), under the noise of the first step, to its mean."""
+        self.loss_mean.update_state(self.reconstruction_loss(_images_of(data), tf.constant(0)))
+        return {"loss": self.loss_mean.result()}
+
+    def reconstruction_loss(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Return L of images (B, S, S, 3) under the noise of a step: a scalar."""
+        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(step, tf.int64)])
+        logits = self.compressor(images)
+        codes = tf.sigmoid(logits - normal(tf.shape(logits), seed, self.noise_std))
+        error = tf.reduce_mean(tf.square(self.reconstructor(codes) - images))
+        return error + CODE_WEIGHT * tf.reduce_mean(tf.square(codes))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -176,6 +209,21 @@ def bits(logits: tf.Tensor, noise_std: float) -> tf.Tensor:
     hard = tf.cast(logits > 0, logits.dtype)
     # In this order nothing is rounded: what is added is 0.
     return hard + (mean - tf.stop_gradient(mean))
+
+
+def _images_of(data: tf.Tensor | tuple[tf.Tensor, ...]) -> tf.Tensor:
+    return data[0] if isinstance(data, tuple | list) else data
+
+
+def _checked(x: Any) -> Any:
+    """Return images in memory or a data set of batches, with its images checked; others as they are."""
+    check = tf.autograph.experimental.do_not_convert(lambda images, *rest: (checked_images(images), *rest))
+    if isinstance(x, tf.data.Dataset):
+        return x.map(check)
+    if is_array(x):
+        for rows in blocks(len(x)):
+            checked_images(x[rows])
+    return x
 
 
 def _convolutions(

@@ -19,7 +19,7 @@ class HashingModel(ImageModel):
     """A deep hashing model: h(x; alpha) = tanh(alpha z(x)), hash code sign(z(x)).
 
     Pixel normalization is inside, so images are always float32 in [0, 1]. This is the part that is exported; how it
-    is trained is the matter of `HashingTraining` and `SAAT`, which hold one.
+    is trained is the matter of `HashingTraining` and `SAAT`, which contain one.
 
     Args:
         backbone: a name in `saat_tf.backbones.BACKBONES`; or a Keras model from images (B, H, W, 3) to features (B, F)

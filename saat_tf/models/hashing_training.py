@@ -1,39 +1,34 @@
 """Plain hashing training: the model that SAAT starts from, and compares with."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
-from saat_tf.layers import CodeBank
-from saat_tf.losses import HashingLoss
 from saat_tf.models.code_training import CodeTraining
-from saat_tf.models.hashing_model import HashingModel
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
 class HashingTraining(CodeTraining):
     """Train an encoder on a hashing loss, keeping the bank up to date.
 
-    Fit it on a data set of (images, labels, index). `encoder` is what remains.
+    Call `adapt` with the training set, or construct it with a bank; `CodeTraining` says what `fit` takes. `encoder` is
+    what remains.
 
     Args:
         encoder: the model to train.
-        code_bank: codes and labels of the training set.
-        hashing_loss: the loss to minimize.
+        code_bank: codes and labels of the training set; None where `adapt` is to make it.
+        hashing_loss: the loss to minimize; by default `DPH`.
 
     Example:
         >>> import numpy as np
-        >>> from saat_tf.losses import DPH
-        >>> encoder = HashingModel("small_cnn", code_length=16, image_size=32)
-        >>> training = HashingTraining(encoder, CodeBank.from_labels(np.eye(4), code_length=16), DPH())
+        >>> training = HashingTraining(HashingModel("small_cnn", code_length=16, image_size=16))
         >>> training.compile(optimizer="sgd")
+        >>> images, labels = np.full((4, 16, 16, 3), 0.5, np.float32), np.eye(4)
+        >>> training.adapt(images, labels)
+        >>> sorted(training.fit(images, labels, verbose=0).history)
+        ['hashing_loss', 'loss']
     """
 
-    LOSSES: tuple[str, ...] = ("hashing_loss",)
-
-    def __init__(self, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss, **kwargs: Any) -> None:
-        super().__init__(encoder, code_bank, hashing_loss, **kwargs)
+    LOSSES = ("loss", "hashing_loss")
 
     def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
         """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
@@ -42,4 +37,10 @@ class HashingTraining(CodeTraining):
             self.code_bank.update(index, relaxed_codes)
             loss = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
         self.descend(tape, loss, images)
-        return self.report(images, hashing_loss=loss)
+        return self.report(images, loss=loss, hashing_loss=loss)
+
+    def test_batch(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Report the loss of images (B, S, S, 3) with labels (B, C) against the bank."""
+        relaxed_codes = self.encoder(images, alpha=self.hashing_loss.alpha(), training=False)
+        loss = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
+        return self.report(images, loss=loss, hashing_loss=loss)

@@ -22,12 +22,12 @@ class SAAT(AdversarialTraining):
         3. bank[index] := h(x);  b_m = mainstay(y) again
         4. L = L_hash(h(x), y) - lambda mean(h(x') b_m) + mu mean((h(x') - sign h(x'))^2), one optimizer step
 
-    Start from a trained hashing model and a bank filled by `fill_bank`. Fit on a data set of (images, labels, index).
+    Start from a trained hashing model; `adapt` makes and fills the bank. `CodeTraining` says what `fit` takes.
 
     Args:
         encoder: the model to train.
-        code_bank: codes and labels of the training set.
-        hashing_loss: L_hash.
+        code_bank: codes and labels of the training set; None where `adapt` is to make it.
+        hashing_loss: L_hash; by default `DPH`, the paper's.
         adversarial_weight: lambda; 1 in the paper.
         quantization_weight: mu; 1e-4 in the paper.
         **options: those of `AdversarialTraining`: epsilon, step_size, num_steps, inner, inner_training, refinements,
@@ -49,13 +49,13 @@ class SAAT(AdversarialTraining):
         arXiv 2310.14637, Algorithm 1.
     """
 
-    LOSSES = ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")
+    LOSSES: tuple[str, ...] = ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")
 
     def __init__(
         self,
         encoder: HashingModel,
-        code_bank: CodeBank,
-        hashing_loss: HashingLoss,
+        code_bank: CodeBank | None = None,
+        hashing_loss: HashingLoss | None = None,
         *,
         adversarial_weight: float = 1.0,
         quantization_weight: float = 1e-4,
@@ -67,32 +67,31 @@ class SAAT(AdversarialTraining):
                 "`adversarial_weight` and `quantization_weight` must be at least 0. Received: "
                 f"{adversarial_weight} and {quantization_weight}."
             )
-        self.dmfl = DMFL(code_bank, name="dmfl")
         self.adversarial_weight = adversarial_weight
         self.quantization_weight = quantization_weight
+        if code_bank is not None:
+            self.build_on_bank()
 
-    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
-        """Do one step on images (B, S, S, 3), labels (B, C) and index (B,)."""
-        adversarial_images = self.perturb(images, -self.target_codes(labels), index)
-        with self.perturbed_weights(adversarial_images, labels), tf.GradientTape() as tape:
-            tape.watch(adversarial_images)
-            relaxed_codes, adversarial_codes = self.both_codes(images, adversarial_images)
-            self.code_bank.update(index, relaxed_codes)
-            hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
-            adversarial = self.adversarial_loss(adversarial_codes, labels)
-            quantization = quantization_loss(adversarial_codes)
-            refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
-            loss = hashing + self.adversarial_weight * adversarial + self.quantization_weight * quantization
-            loss += self.weighted(refinements)
-        self.learn(tape, loss, images, adversarial_images)
-        return self.report(
-            images,
-            loss=loss,
-            hashing_loss=hashing,
-            adversarial_loss=adversarial,
-            quantization_loss=quantization,
-            **refinements,
-        )
+    def build_on_bank(self) -> None:
+        """Build the layer of the mainstay codes."""
+        self.dmfl = DMFL(self.code_bank, name="dmfl")
+
+    def step_losses(
+        self, relaxed_codes: tf.Tensor, adversarial_codes: tf.Tensor, labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Return L of h and h', float (B, K), for the labels (B, C) of their images, and its parts."""
+        hashing = self.hashing_loss(relaxed_codes, labels, code_bank=self.code_bank)
+        adversarial = self.adversarial_loss(adversarial_codes, labels)
+        quantization = quantization_loss(adversarial_codes)
+        refinements = self.refinement_losses(relaxed_codes, adversarial_codes, labels)
+        loss = hashing + self.adversarial_weight * adversarial + self.quantization_weight * quantization
+        loss += self.weighted(refinements)
+        parts = {"hashing_loss": hashing, "adversarial_loss": adversarial, "quantization_loss": quantization}
+        return {"loss": loss, **parts, **refinements}
+
+    def wanted_codes(self, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the codes that are farthest from `target_codes` of labels (B, C): float32 (B, K) of -1/+1."""
+        return -self.target_codes(labels)
 
     def target_codes(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the codes that stand for label rows (B, C) of 0/1: here mainstay codes, float32 (B, K) of -1/+1."""

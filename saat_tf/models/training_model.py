@@ -1,24 +1,31 @@
 """Base of the training models: the encoder, an optimizer's step, their metrics and how they are saved."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from saat_tf.batches import batch_check, batch_errors, checked_arrays, is_array, parts_of
 from saat_tf.jit import StepModel
+from saat_tf.models.bank_rows import BankRows
+from saat_tf.models.fit_data import refuse_options, with_index
 from saat_tf.models.image_model import ImageModel
 from saat_tf.replicas import finite_in_all_or_none, share, step_over_workers, whole_batch
 
 
 class TrainingModel(StepModel):
-    """Base of the training models; a subclass adds `learn_batch` and names its losses in `LOSSES`.
+    """Base of the training models; a subclass adds `learn_batch`, `test_batch` and `checked_targets`.
+
+    It names its losses in `LOSSES`, of which `loss` is the sum that is minimized.
 
     Args:
         encoder: the model to train.
     """
 
     LOSSES: tuple[str, ...] = ()
-    # What `get_config` holds as serialized objects.
+    # What `get_config` contains as serialized objects.
     PARTS: tuple[str, ...] = ("encoder",)
 
     def __init__(self, encoder: ImageModel, **kwargs: Any) -> None:
@@ -42,18 +49,99 @@ class TrainingModel(StepModel):
         """Return what the encoder returns (B, K)."""
         return self.encoder(images, training=training)
 
+    def set_items(self, labels: np.ndarray) -> None:
+        """Tell the labels (N, ...) of the training set's items, in their order, before anything else of it is known."""
+
     def prepare(self, dataset: tf.data.Dataset) -> None:
         """Do what comes before the first step, with a data set of all training items in their order."""
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict:
-        """Do one step on (images (B, S, S, 3), labels (B, ...), index (B,)), and return the losses' means."""
-        images, labels, index = data
-        with whole_batch(index):
-            return self.learn_batch(images, labels, index)
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
+        """Fit as Keras does.
 
-    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict:
+        Args:
+            x: images, float32 (N, S, S, 3) in [0, 1]; or a `tf.data.Dataset` or generator of batches (images, labels)
+                or (images, labels, index), or a `keras.utils.PyDataset` of the latter.
+            y: labels of the images (N, ...), where these are in memory.
+            **options: those of `keras.Model.fit`, without weights of items and `validation_split`.
+
+        Raises:
+            ValueError: images, labels or index are not what the model takes; before a step, of each batch as it is
+                drawn.
+        """
+        refuse_options(options)
+        held_out = options.get("validation_data")
+        if isinstance(held_out, tuple | list):
+            options["validation_data"] = checked_arrays(held_out[0], parts_of(held_out)[1], self._check)
+        elif held_out is not None:
+            options["validation_data"] = with_index(held_out, self._check, None)
+        if is_array(x):
+            x, y = checked_arrays(x, y, self._check)
+            # Keras shuffles and batches what it takes for weights as it does the images.
+            options["sample_weight"] = self.index_of_arrays(y)
+        else:
+            x = with_index(x, self._check, self.rows_without_index())
+        with batch_errors():
+            return super().fit(x, y, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Evaluate as Keras does: the losses of images and labels, without a change of anything.
+
+        Args:
+            x: as in `fit`; an index is not read.
+            y: as in `fit`.
+            **options: those of `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: as `fit`.
+        """
+        refuse_options(options)
+        if not options.get("_use_cached_eval_dataset"):  # `fit` has checked what it passes
+            if is_array(x):
+                x, y = checked_arrays(x, y, self._check)
+            else:
+                x = with_index(x, self._check, None)
+        with batch_errors():
+            return super().evaluate(x, y, **options)
+
+    def _check(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return batch_check(self.checked_targets, self.encoder.image_size, num_items=self.num_items())(*batch)
+
+    def num_items(self) -> int | None:
+        """Return how many items an index may name; None for any."""
+        return None
+
+    def checked_targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return the labels of a batch, or raise `ValueError` where they are not what the model learns from."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `checked_targets`.")
+
+    def index_of_arrays(self, labels: np.ndarray) -> np.ndarray:
+        """Return the index of each item of a training set in memory, by its labels (N, ...): int64 (N,)."""
+        return np.arange(len(labels))
+
+    def rows_without_index(self) -> Callable[[], BankRows] | None:
+        """Return what gives items without an index one; None where the model does without."""
+        return None
+
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict:
+        """Do one step on (images (B, S, S, 3), labels (B, ...), index (B,)), and return the losses' means."""
+        images, labels, *index = parts_of(data)
+        if not index:
+            return self.learn_batch(images, labels, None)
+        with whole_batch(index[0]):
+            return self.learn_batch(images, labels, index[0])
+
+    def learn_batch(self, images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor | None) -> dict:
         """Do one step on a batch, or a replica's part of it, as `train_step` says."""
         raise NotImplementedError(f"{type(self).__name__} must implement `learn_batch`.")
+
+    def test_step(self, data: tuple[tf.Tensor, ...]) -> dict:
+        """Add the losses of (images (B, S, S, 3), labels (B, ...)) to their means, and return these."""
+        images, labels, *_ = parts_of(data)
+        return self.test_batch(images, labels)
+
+    def test_batch(self, images: tf.Tensor, labels: tf.Tensor) -> dict:
+        """Report the losses of a batch as the model is, in inference mode; nothing but the means changes."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `test_batch`.")
 
     def make_train_function(self, force: bool = False) -> None:
         """Make `train_function`, which does a step on the next batch of an iterator and returns the losses."""
@@ -101,12 +189,15 @@ class TrainingModel(StepModel):
         gradients, slopes = gradients[: len(variables)], gradients[len(variables) :]
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = finite_in_all_or_none(gradients)
-        self.optimizer.apply(gradients, variables)
+        # Of data whose number of batches nobody knows, a step is begun that finds no batch: it must not count.
+        with tf.control_dependencies([loss]):
+            self.optimizer.apply(gradients, variables)
         return slopes
 
     def report(self, images: tf.Tensor, **losses: tf.Tensor) -> dict[str, tf.Tensor]:
         """Add this step's losses, means over `images` (B, ...), to their means and return the means."""
-        weight = share(images)
+        with tf.control_dependencies([images]):  # as in `descend`
+            weight = tf.identity(share(images))
         for name, value in losses.items():
             self.loss_means[name].update_state(value, sample_weight=weight)
         return {name: mean.result() for name, mean in self.loss_means.items()}

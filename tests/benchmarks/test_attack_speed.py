@@ -11,6 +11,7 @@ from saat_tf.models import HashingModel
 from trainers.runs.models import Evaluated
 
 
+@pytest.mark.slow
 def test_each_way_has_a_row_against_the_plain_loop():
     keras.utils.set_random_seed(0)
     encoder, scenes = HashingModel("small_cnn", 16, 16), draw_scenes(12, image_size=16)

@@ -16,6 +16,8 @@ from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import DataError
 from trainers.recipes.inner_options import InnerName
 
+pytestmark = pytest.mark.slow  # its fixtures take most of the time
+
 TINY = {"scenes": Scale(image_size=16, num_train=128, num_queries=6, pretrain_epochs=1, epochs=2)}
 
 

@@ -37,6 +37,7 @@ def mean_average_precision(codes, database_codes):
     return np.mean(values)
 
 
+@pytest.mark.slow
 def test_a_cell_is_trained_attacked_and_kept(tmp_path, monkeypatch):
     file, runs = tmp_path / "card.json", tmp_path / "runs"
     make_card(CELL, SCALE, tmp_path, runs, file)

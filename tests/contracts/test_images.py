@@ -109,6 +109,7 @@ def test_a_call_on_an_empty_batch_gives_no_codes(encoder):
         assert model(empty).shape == model.logits(empty).shape == (0, BITS)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_says_which_images_it_could_not_take(encoder, tmp_path):
     export_saved_model(encoder, tmp_path / "1", card={})
     signatures = tf.saved_model.load(str(tmp_path / "1")).signatures

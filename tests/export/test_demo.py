@@ -33,7 +33,7 @@ BITS, TRAIN, QUERIES = 16, 40, 14
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A run folder with two encoders that have learnt nothing but where the middle is, so that each bit can flip."""
+    """A run folder with two encoders that have learned nothing but where the middle is, so that each bit can flip."""
     folder, images = tmp_path_factory.mktemp("run"), draw_scenes(TRAIN, seed=0).images
     for seed, name in enumerate(("hashing", "robust")):
         keras.utils.set_random_seed(seed)

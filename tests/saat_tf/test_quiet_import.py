@@ -16,7 +16,12 @@ INFORMATION = (
 )
 ERROR = "E0000 00:00:1795857315.665970   23776 cuda_dnn.cc:8579] Unable to register cuDNN factory\n"
 FATAL = "F0000 00:00:1795857315.7   23776 cpu_feature_guard.cc:110] compiled to use AVX, but it is not available\n"
-FIRST = "import os, sys; os.write(2, sys.argv[1].encode())"
+NO_GPU = "E0000 00:00:1795857448.202590    4115 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR (303)\n"
+FIRST = f"""
+import os, sys, types
+config = types.SimpleNamespace(list_physical_devices=lambda kind: os.write(2, {NO_GPU!r}.encode()))
+os.write(2, sys.argv[1].encode())
+"""
 
 
 def errors_of(tmp_path, body, text, program="import tensorflow", **environment):
@@ -36,8 +41,8 @@ def errors_of(tmp_path, body, text, program="import tensorflow", **environment):
     ("environment", "body", "text", "shown"),
     [
         ({}, FIRST, INFORMATION + ERROR + INFORMATION, ERROR),
-        ({}, FIRST, "a library's own line\n" + INFORMATION + "no newline", "a library's own line\nno newline"),
-        ({}, FIRST + "; os.abort()", INFORMATION + FATAL, FATAL),
+        ({}, FIRST, "a library's own line\n" + INFORMATION + "another\n", "a library's own line\nanother\n"),
+        ({}, FIRST + "os.abort()", INFORMATION + FATAL, FATAL),
         ({LOG_LEVEL: "0"}, FIRST, INFORMATION + ERROR, INFORMATION + ERROR),
     ],
     ids=["information", "other lines", "an import that ends the process", "a user who wants all"],
@@ -53,7 +58,7 @@ def test_what_is_printed_before_and_after_the_import_is_shown_in_order(tmp_path)
 
 
 def test_an_import_that_fails_says_so(tmp_path):
-    shown = errors_of(tmp_path, FIRST + "; raise ImportError('libcuda is broken')", INFORMATION)
+    shown = errors_of(tmp_path, FIRST + "raise ImportError('libcuda is broken')", INFORMATION)
     assert shown.startswith("Traceback") and shown.endswith("ImportError: libcuda is broken\n")
 
 

@@ -65,8 +65,8 @@ def test_a_random_start_is_a_valid_image_of_the_ball(images, epsilon):
 
 
 def test_a_random_start_fills_the_ball_on_both_sides():
-    grey = np.full((2, 40, 40, 3), 0.5, np.float32)
-    noise = (ThreatModel(EPSILON).random_start(grey, tf.constant([0, 0])).numpy() - grey) / EPSILON
+    gray = np.full((2, 40, 40, 3), 0.5, np.float32)
+    noise = (ThreatModel(EPSILON).random_start(gray, tf.constant([0, 0])).numpy() - gray) / EPSILON
     # 9600 uniform draws: the extremes are within 1 %, the mean within 5 standard errors of 0.
     assert noise.min() < -0.99
     assert noise.max() > 0.99

@@ -38,7 +38,7 @@ def places() -> list[tuple[object, str]]:
     from saat_tf import checkpoints
     from saat_tf.models import HashingModel
     from saat_tf.models.code_training import CodeTraining
-    from trainers.callbacks.checkpointing import Checkpointing
+    from saat_tf.training.checkpointing import Checkpointing
     from trainers.run_folder.state import RunFolder
 
     return [
@@ -56,8 +56,8 @@ def train(
     """Train in this process, with signal `by` at the n-th call of a function; note moments and what was said."""
     import trainers.recipes.scenes
     import trainers.runs.run
+    from saat_tf.training.checkpointing import Checkpointing
     from tests.small_graphs import small_graphs
-    from trainers.callbacks.checkpointing import Checkpointing
 
     os.environ.update(environment)
 

@@ -8,9 +8,9 @@ from tensorflow.python.framework import ops
 
 from saat_tf import devices
 from saat_tf.devices import confine, device_names, hide_gpus, unseen_cards
-from trainers.callbacks.checkpointing import Checkpointing
+from saat_tf.training.checkpointing import Checkpointing
+from saat_tf.training.workers import Workers
 from trainers.console.output import LOOK_EVERY, FitProgress
-from trainers.distributed.coordination import Workers
 from trainers.distributed.strategy import check_replicas
 from trainers.recipes.scenes import ScenesRecipe
 
@@ -87,7 +87,7 @@ def test_of_an_epochs_losses_every_tenth_step_alone_comes_to_the_host(monkeypatc
     monkeypatch.setattr(ops._EagerTensorBase, "_numpy", lambda tensor: read.append(1) or to_host(tensor))
     training = types.SimpleNamespace(training_state=list, metric_variables=list)
     workers = Workers(tf.distribute.get_strategy())
-    checkpointing = Checkpointing(None, training, "saat", None, epoch_steps=96, workers=workers)
+    checkpointing = Checkpointing(None, training, epoch_steps=96, workers=workers)
     logs = {"loss": tf.constant(1.0), "hashing_loss": tf.constant(2.0)}
     with FitProgress("Training", 96) as progress:
         for step in range(96):

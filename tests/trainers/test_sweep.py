@@ -52,7 +52,7 @@ def sweep_in(arguments, environment, notes, kill_at):
     epochs, end_epoch = [], checkpointing.Checkpointing.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
-        epochs.append(f"{self.run_folder.run_dir.name}:{epoch}")
+        epochs.append(f"{self.store.run_folder.run_dir.name}:{epoch}")
         if len(epochs) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         end_epoch(self, epoch, logs)

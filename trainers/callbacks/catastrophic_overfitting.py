@@ -20,7 +20,7 @@ MORE_FLIPPED, FLIPPED_SHARE = 2.0, 0.2
 
 
 class EpochRobustness(NamedTuple):
-    """Result of an epoch's attack on the watched images.
+    """Result of an epoch's attack on the probe images.
 
     Args:
         robust: MAP of their adversarial images, or accuracy on them.
@@ -34,8 +34,8 @@ class EpochRobustness(NamedTuple):
     flipped: float = 1.0
 
 
-class WatchedScore(NamedTuple):
-    """What is watched, and how it is read from the logs of an epoch.
+class ProbeScore(NamedTuple):
+    """What the probe measures, and how it is read from the logs of an epoch.
 
     Args:
         name: of the score.
@@ -48,7 +48,7 @@ class WatchedScore(NamedTuple):
     read: Callable[[dict, TrainingModel], EpochRobustness]
 
 
-MAP = WatchedScore(
+MAP = ProbeScore(
     "MAP",
     "bits",
     lambda logs, training: EpochRobustness(
@@ -57,7 +57,7 @@ MAP = WatchedScore(
         logs["watched_bits_flipped"] / training.code_bank.code_length,
     ),
 )
-ACCURACY = WatchedScore(
+ACCURACY = ProbeScore(
     "accuracy",
     "predictions",
     lambda logs, training: EpochRobustness(
@@ -122,7 +122,7 @@ def _flips(epoch: EpochRobustness, fewest: float) -> bool:
 class OverfittingMonitor(keras.callbacks.Callback):
     """Stop, or go back, where `collapsed` says so of what `TensorBoardLog` puts into the logs.
 
-    Going back: every variable (weights, bank, optimizer, what the loss learnt) becomes what it was after the most
+    Going back: every variable (weights, bank, optimizer, what the loss learned) becomes what it was after the most
     robust epoch, but the count of steps, so that learning rate and random starts continue; from there the inner attack
     takes twice as many passes (`saat_tf.models.inner.stronger`). The fourth time it stops.
 
@@ -132,10 +132,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
         action: "stop" or "rollback".
         folder: where history and the best epoch's state go.
         epoch: epochs that are done; what is in `folder` of later ones is forgotten.
-        score: what is watched.
+        score: what the probe measures.
     """
 
-    def __init__(self, action: OnCollapse, folder: Path, epoch: int, score: WatchedScore = MAP) -> None:
+    def __init__(self, action: OnCollapse, folder: Path, epoch: int, score: ProbeScore = MAP) -> None:
         super().__init__()
         self.action = action
         self.score = score
@@ -176,10 +176,10 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def _answer(self, epoch: int, best: EpochRobustness, now: EpochRobustness) -> None:
         what = (
-            f"Robust {self.score.name} of the watched images collapsed from {best.robust:.3f} to {now.robust:.3f} by "
+            f"Robust {self.score.name} of the probe images collapsed from {best.robust:.3f} to {now.robust:.3f} by "
             f"epoch {epoch + 1}, clean {self.score.name} went from {best.clean:.3f} to {now.clean:.3f}, and "
             f"{self.score.flipped} flipped from "
-            f"{best.flipped:.0%} to {now.flipped:.0%}: the model has learnt to mislead the training's own attack "
+            f"{best.flipped:.0%} to {now.flipped:.0%}: the model has learned to mislead the training's own attack "
             "(catastrophic overfitting)."
         )
         if self.action == "stop" or self.num_rollbacks == MOST_ROLLBACKS:

@@ -12,10 +12,9 @@ import rich.table
 
 from saat_tf.devices import device_names, unseen_cards
 from saat_tf.evaluation import DEFENSES, defenses_of, result_value
+from saat_tf.training.checkpointing import LOOK_EVERY
 
 CONSOLE = rich.console.Console()
-# Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
-LOOK_EVERY = 10
 ATTACK_COLUMNS = {"none": "clean", "mainstay": "under attack", "ideal": "ideal attack"}
 
 

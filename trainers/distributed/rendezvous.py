@@ -40,7 +40,7 @@ def rendezvous(
     values that can be guessed. Paths, run folder and refusals are told to those alone who prove to know the options.
 
     Args:
-        cluster: the workers; None for a process that trains alone, which enters and meets nobody.
+        cluster: the workers; None for a process that trains alone, which enters at once.
         options: of this process, as JSON knows them; those of all must be the same.
         enter: returns the run folder, or None for a run that is finished; called by the chief alone.
         patience: seconds to wait for the others.
@@ -99,7 +99,7 @@ def _introductions(cluster: Cluster, shared: Mapping, outcome: Mapping, patience
             for index in [i for i in missing if i not in said]:
                 try:
                     said[index] = _visit(cluster, index, shared)
-                except ValueError as error:  # tells more than that nobody answers, before or after
+                except ValueError as error:  # says more than a missing answer, before or after it
                     faults[index] = error
                 except OSError as error:
                     faults.setdefault(index, error)

@@ -73,8 +73,8 @@ def check_replicas(recipe: RunOptions, strategy: tf.distribute.Strategy) -> None
         raise ValueError("--jit trains on one device. On one machine, name one by --devices, or leave it out.")
     if recipe.on_collapse == "rollback" and strategy.cluster_resolver is not None:
         raise ValueError("--on-collapse rollback trains on one machine. Over several, use stop or ignore.")
-    if getattr(recipe, "defense", None) == "atrdh":
-        raise ValueError("--defense atrdh trains on one device. On one machine, name one by --devices.")
+    if (defense := getattr(recipe, "defense", None)) in ("atrdh", "ibp"):
+        raise ValueError(f"--defense {defense} trains on one device. On one machine, name one by --devices.")
     if recipe.inner in ON_ONE_DEVICE:
         raise ValueError(
             f"--inner {recipe.inner} trains on one device. On one machine, name one by --devices, or choose n-fgsm."

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from saat_tf.data import DataError, RetrievalData
-from trainers.recipes import corel5k, published, scenes
+from trainers.recipes import corel5k, folders, published, scenes
 from trainers.recipes.recipe import FileRecipe, Recipe
 
 DATA_SETS: dict[str, tuple[type[Recipe], Callable[[Any], RetrievalData]]] = {
     "coco": (published.CocoRecipe, published.COCO.load),
     "corel5k": (corel5k.Corel5kRecipe, corel5k.load),
     "flickr25k": (published.Flickr25kRecipe, published.FLICKR25K.load),
+    "folders": (folders.FoldersRecipe, folders.load),
     "nus_wide": (published.NusWideRecipe, published.NUS_WIDE.load),
     "scenes": (scenes.ScenesRecipe, scenes.load),
 }

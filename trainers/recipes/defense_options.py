@@ -10,7 +10,7 @@ import tyro
 
 from trainers.recipes.inner_options import InnerOptions
 
-DefenseName = Literal["saat", "cgat", "atrdh"]
+DefenseName = Literal["saat", "cgat", "atrdh", "ibp"]
 RecipeName = Literal["paper", "strong", "fast"]
 
 # What measured best on held-out queries of Corel-5K; docs/evaluation.md has the figures.
@@ -46,8 +46,15 @@ class DefenseOptions(InnerOptions):
     strong adds the refinements that measured best; fast perturbs in fewer passes, for fewer epochs, with larger lambda.
     Every option can still be given; add --help to see the values."""
     defense: DefenseName = "saat"
-    """Adversarial training after the hashing phase: saat (mainstay codes), cgat (center codes), or atrdh (targeted
-    adversarial images, codes of a prototype network)."""
+    """Adversarial training after the hashing phase: saat (mainstay codes), cgat (center codes), atrdh (targeted
+    adversarial images, codes of a prototype network), or ibp (saat, and interval bounds of the logits over the ball,
+    for certificates by ibp and crown)."""
+    bound_share: float = 0.5
+    """Share of the bounds' loss in that of ibp; the rest is that of adversarial images. 1: make no such images."""
+    bound_ramp: float = 0.5
+    """Share of the adversarial phase over which the radius of ibp's bounds grows from 0 to --epsilon-255."""
+    bound_from_scratch: bool = False
+    """Begin ibp with weights drawn as suits bounds; the model of the hashing phase only gives the target codes."""
     adversarial_optimizer: Literal["sgd", "adam"] | None = None
     """Optimizer of adversarial training. Default: that of --optimizer."""
     adversarial_hashing_weight: float = 0.0

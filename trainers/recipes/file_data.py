@@ -7,7 +7,7 @@ from pathlib import Path
 from saat_tf.data import (
     DataError,
     ImageLists,
-    LabelledImages,
+    LabeledImages,
     Protocol,
     RetrievalData,
     UnreadableImage,
@@ -20,8 +20,9 @@ from saat_tf.data import (
     read_class_names,
     read_image_lists,
 )
+from saat_tf.data.folder_lists import class_folder_lists
 from trainers.console.output import track
-from trainers.recipes.recipe import FileRecipe, SplitRecipe
+from trainers.recipes.recipe import FileRecipe, FolderRecipe, SplitRecipe
 
 # Images are resized to image_size / crop_fraction before the cut, and the memory for that is bounded.
 MIN_CROP_FRACTION = 0.25
@@ -51,8 +52,26 @@ def load_files(recipe: FileRecipe, name: str, how_to_get: str) -> FileData:
     return _file_data(recipe, name, lists, read_class_names(data_dir, lists.train.labels.shape[1]))
 
 
+def load_class_folders(recipe: FolderRecipe, name: str, how_to_get: str) -> FileData:
+    """Read and check the recipe's data folder, which has class folders; see `class_folder_lists`.
+
+    Args:
+        recipe: names the folder, how it is divided and how images are cut.
+        name: name of the data set.
+        how_to_get: what to tell a user who has no data yet.
+
+    Raises:
+        DataError: there is no data folder, or something in it is wrong.
+    """
+    data_dir = _check_folder(recipe, name, how_to_get)
+    lists, class_names = class_folder_lists(data_dir, recipe.query_share, seed=recipe.split_seed)
+    if recipe.num_labels is not None:
+        lists = keep_columns(lists, recipe.num_labels, data_dir)
+    return _file_data(recipe, name, lists, class_names[: recipe.num_labels])
+
+
 def load_data_set(
-    recipe: SplitRecipe, name: str, how_to_get: str, read: Callable[[Path], LabelledImages], protocol: Protocol
+    recipe: SplitRecipe, name: str, how_to_get: str, read: Callable[[Path], LabeledImages], protocol: Protocol
 ) -> FileData:
     """Read and check the recipe's data folder: in the list format, or as fetched and divided as the recipe says.
 

@@ -86,6 +86,6 @@ def check_inner(recipe: "RunOptions") -> None:
         )
     if recipe.inner == "fgsm-prior" and getattr(recipe, "random_crop", False):
         raise ValueError(
-            "--inner fgsm-prior keeps a perturbation for each image, which cannot follow --random-crop. Add "
-            "--no-random-crop, or choose another --inner, such as n-fgsm."
+            "--inner fgsm-prior keeps a perturbation for each image, which does not fit the crops of "
+            "--random-crop. Add --no-random-crop, or choose another --inner, such as n-fgsm."
         )

@@ -13,8 +13,8 @@ class PretrainRecipe(FileOptions, RunOptions):
     """Train a backbone by adversarial classification of a folder of class folders, to start hashing models from.
 
     Command: python -m trainers.pretrain --data-dir DIR
-    DIR holds <class>/<image>, or train/<class>/<image> and val/<class>/<image>, as folders or inside of tar files; or
-    train-*.tfrecord and test-*.tfrecord as write_records packs them.
+    DIR contains <class>/<image>, or train/<class>/<image> and val/<class>/<image>, as folders or inside of tar
+    files; or train-*.tfrecord and test-*.tfrecord as write_records packs them.
     The run ends with export/backbone.safetensors, which --weights of all trainers reads, and export/card.json.
     Source: settings of our own; the method is that of Madry et al., ICLR 2018, and as pre-training that of Salman et
     al., NeurIPS 2020.
@@ -39,7 +39,7 @@ class PretrainRecipe(FileOptions, RunOptions):
     """Steps of the attack in evaluation."""
     watch_queries: int = 128
     """Attack this many held-out images, spread evenly over their list, by ten steps after each epoch, for TensorBoard
-    and --on-collapse. 0: watch none."""
+    and --on-collapse. 0: none."""
 
     ramp_epochs: float = 0.0
     """Epochs in which the perturbations of training grow to their whole size, step by step, from the clean images. A

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from saat_tf.data import LabelledImages, Protocol
+from saat_tf.data import LabeledImages, Protocol
 from saat_tf.data.tfds import coco, flickr25k, nus_wide
 from trainers.recipes.file_data import FileData, load_data_set
 from trainers.recipes.recipe import SplitRecipe
@@ -44,7 +44,7 @@ class Published:
     """
 
     name: str
-    read: Callable[[Path], LabelledImages]
+    read: Callable[[Path], LabeledImages]
     protocol: Protocol
     fetch: str
     train: str

@@ -72,6 +72,20 @@ class FileRecipe(FileOptions, Recipe):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderRecipe(FileRecipe):
+    """Options of the trainers that read class folders."""
+
+    data_dir: Path | None = None
+    """Folder of class folders: <class>/<image>; or train/<class>/<image> and val/<class>/<image>, whose val/ (or
+    validation/, valid/, test/) has the queries."""
+    query_share: float = 0.1
+    """Share of each class's images to draw as queries, where the folder does not divide them; the others are the
+    database, and all of those the training set."""
+    split_seed: int = 0
+    """Seed of that draw, apart from the seed of the training: runs are compared on one split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitRecipe(FileRecipe):
     """Options of the trainers that can divide a data set themselves."""
 

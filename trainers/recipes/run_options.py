@@ -76,9 +76,9 @@ class RunOptions(InnerOptions):
     watch_queries: int = 32
     """Attack this many fixed images by ten steps after each adversarial epoch, for TensorBoard and --on-collapse: of
     those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
-    training on 50 images does, 1% of an epoch of 5,000. 0: watch none."""
+    training on 50 images does, 1% of an epoch of 5,000. 0: none."""
     on_collapse: Literal["stop", "rollback", "ignore"] = "stop"
-    """What to do where, for two epochs, the watched images' robust MAP (accuracy, of a classifier) is below half of its
+    """What to do where, for two epochs, the probe images' robust MAP (accuracy, of a classifier) is below half of its
     best, or the attack flips twice the bits (predictions) of before, and their clean MAP is no lower (catastrophic
     overfitting): stop with advice; rollback to the most robust epoch's weights, then twice the passes of
     --inner (n-fgsm, fgsm-prior, free: pgd-2; yopo: four steps of half the radius; pgd: twice the --num-steps), three

@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from saat_tf.data.decoding.check import check_images, drop_images
-from saat_tf.data.list_format import read_class_names, read_image_lists
+from saat_tf.data.folder_lists import class_folder_lists
+from saat_tf.data.list_format import keep_columns, read_class_names, read_image_lists
 from saat_tf.data.pipeline import RetrievalData, file_split
 from saat_tf.data.scenes import scenes_data
 from saat_tf.progress import Track, silent
@@ -70,7 +71,7 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
     Args:
         run_dir: folder of the run; its split/ says which images.
         card: of the run, from `read_card`.
-        data_dir: a folder in the list format to read instead, for images that are no longer where the run found them.
+        data_dir: a folder of the same layout to read instead, for images that are no longer where the run found them.
         track: shows progress.
 
     Raises:
@@ -86,7 +87,13 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
     kept = run_dir / "split"
     if data_dir is None and not kept.is_dir():
         raise DataError(f"{kept}: no such folder. Name the images by --data-dir, a folder in the list format.")
-    lists = read_image_lists(data_dir or kept, num_classes=config["num_labels"] if data_dir else None)
+    if data_dir is not None and "query_share" in config:
+        lists, class_names = class_folder_lists(data_dir, config["query_share"], seed=config["split_seed"])
+        if config["num_labels"] is not None:
+            lists = keep_columns(lists, config["num_labels"], data_dir)
+    else:
+        lists = read_image_lists(data_dir or kept, num_classes=config["num_labels"] if data_dir else None)
+        class_names = tuple(read_class_names(data_dir or kept, lists.train.labels.shape[1]))
     skip = data_dir is not None and config.get("skip_unreadable", False)
     lists = drop_images(lists, check_images(lists, track, skip=skip))
     if data_dir is not None:
@@ -98,4 +105,4 @@ def load_run_data(run_dir: Path, card: dict, data_dir: Path | None = None, track
         file_split(images, size, resized, apply_orientation=turned)
         for images in (lists.train, lists.database, lists.test)
     )
-    return RetrievalData(card["dataset"], read_class_names(data_dir or kept, lists.train.labels.shape[1]), *splits)
+    return RetrievalData(card["dataset"], class_names[: lists.train.labels.shape[1]], *splits)

@@ -16,6 +16,7 @@ from saat_tf.evaluation import RetrievalReport
 from saat_tf.files import TEMPORARY, atomic
 from saat_tf.strict_json import parse_json, wrong_fields
 from saat_tf.text_lists import DataError
+from saat_tf.training.checkpointing import Position, SavedTraining
 from trainers.console.output import say, warn
 
 # What a checkpoint of a run says beside its arrays.
@@ -24,20 +25,18 @@ POSITION_FIELDS = {"phase": str, "epoch": int, "step": int, "steps": int}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Position:
-    """Position in the training.
+class RunPosition(Position):
+    """Position in a run: in the training of a phase.
 
     Args:
         phase: which phase of the run, by its name.
-        epoch: epochs of it that are done.
-        step: steps of the next epoch that are done.
-        steps: steps of the phase that are done, in all.
     """
 
     phase: str
-    epoch: int
-    step: int
-    steps: int
+
+    def facts(self) -> dict:
+        """Return it as a checkpoint has it, where a training that was not stopped has no word of that."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "stopped" or value}
 
 
 class RunFolder:
@@ -75,16 +74,16 @@ class RunFolder:
         return self.run_dir / "checkpoints"
 
     @property
-    def position(self) -> Position | None:
+    def position(self) -> RunPosition | None:
         """Position from which the run resumes; None where that is the beginning."""
-        return Position(**self.checkpoint.facts["position"]) if self.checkpoint else None
+        return RunPosition(**self.checkpoint.facts["position"]) if self.checkpoint else None
 
     def announce(self) -> None:
         """Say from where the run resumes, if it does."""
         if self.checkpoint and (at := self.position):
             say(f"Resuming from {self.checkpoint.folder}: {at.phase}, {at.epoch} epochs and {at.step} steps done.")
 
-    def save(self, position: Position, arrays: list[np.ndarray]) -> None:
+    def save(self, position: RunPosition, arrays: list[np.ndarray]) -> None:
         """Write a checkpoint; the logs must have been flushed.
 
         Raises:
@@ -92,7 +91,7 @@ class RunFolder:
         """
         self.number += 1
         facts = {
-            "position": dataclasses.asdict(position),
+            "position": position.facts(),
             "identity": self.identity,
             "seconds": self.seconds,
             "logs": {str(log.relative_to(self.run_dir)): log.stat().st_size for log in self._logs()},
@@ -165,7 +164,11 @@ def _check_facts(checkpoint: Checkpoint) -> None:
     wrong = wrong or [f"position.{name}" for name in wrong_fields(facts["position"], POSITION_FIELDS)]
     if not wrong and wrong_fields(facts["seconds"], dict.fromkeys(facts["seconds"], int | float)):
         wrong = ["seconds"]
-    if wrong or facts["position"].keys() != POSITION_FIELDS.keys() or wrong_fields(facts["identity"], {"data": str}):
+    if (
+        wrong
+        or facts["position"].keys() - {"stopped"} != POSITION_FIELDS.keys()
+        or wrong_fields(facts["identity"], {"data": str})
+    ):
         raise DataError(
             f"{checkpoint.folder / FACTS}: {', '.join(wrong) or 'position or identity'} missing or of another type. "
             "Remove the folder, and the run resumes from the checkpoint before."
@@ -198,3 +201,35 @@ class Clock:
         now = time.perf_counter()
         self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self.since
         self.since = now
+
+
+class PhaseCheckpoints:
+    """The checkpoints of one phase, a `saat_tf.training.checkpointing.CheckpointStore`.
+
+    Args:
+        run_folder: of the run.
+        phase: name of the phase.
+        clock: its seconds, which a checkpoint has.
+    """
+
+    def __init__(self, run_folder: RunFolder, phase: str, clock: Clock) -> None:
+        self.run_folder = run_folder
+        self.phase = phase
+        self.clock = clock
+
+    def load(self) -> SavedTraining | None:
+        """Return what the phase resumes from; None where the run is in another one."""
+        position, checkpoint = self.run_folder.position, self.run_folder.checkpoint
+        if position is None or checkpoint is None or position.phase != self.phase:
+            return None
+        self.run_folder.checkpoint = None  # as large as the model
+        return SavedTraining(position, checkpoint.arrays, str(checkpoint.folder))
+
+    def save(self, position: Position, arrays: list[np.ndarray]) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.clock.tick()
+        self.run_folder.save(RunPosition(**dataclasses.asdict(position), phase=self.phase), arrays)

@@ -16,7 +16,7 @@ def check_data(data: RetrievalData) -> None:
     """Say what is wrong with the labels of a data set, and which queries are copied in other splits.
 
     Raises:
-        DataError: nothing can be learnt from it, or nothing measured.
+        DataError: nothing can be learned from it, or nothing measured.
     """
     splits = {"train": data.train, "database": data.database, "test": data.test}
     files = {name: f"{name}_label.txt" if isinstance(data, FileData) else name for name in splits}

@@ -10,15 +10,16 @@ from saat_tf.backbones import load_pretrained_weights, load_weights_file
 from saat_tf.data import Split, evaluation_batches, replayed, training_epochs
 from saat_tf.models.image_model import ImageModel
 from saat_tf.models.training_model import TrainingModel
-from saat_tf.replicas import distribute, taken_here
-from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, WatchedScore
-from trainers.callbacks.checkpointing import Checkpointing
+from saat_tf.replicas import taken_here
+from saat_tf.training import loop
+from saat_tf.training.checkpointing import Checkpointing
+from saat_tf.training.workers import Workers
+from trainers.callbacks.catastrophic_overfitting import MAP, OverfittingMonitor, ProbeScore
 from trainers.callbacks.robustness_probe import Probe
 from trainers.callbacks.tensorboard import TensorBoardLog
-from trainers.console.output import FitProgress
-from trainers.distributed.coordination import Workers
+from trainers.console.output import FitProgress, say
 from trainers.recipes.run_options import FileOptions, RunOptions
-from trainers.run_folder.state import RunFolder
+from trainers.run_folder.state import PhaseCheckpoints, RunFolder
 
 EVALUATION_BATCH = 128
 
@@ -31,13 +32,13 @@ class Phase:
         name: by which checkpoints and logs know it.
         title: what the progress display calls it.
         seconds_of: the entry of the card to which its seconds count.
-        score: what is watched for collapse.
+        score: what is monitored for collapse.
     """
 
     name: str
     title: str
     seconds_of: str
-    score: WatchedScore = MAP
+    score: ProbeScore = MAP
 
 
 def load_initial_weights(recipe: RunOptions, model: ImageModel) -> None:
@@ -92,10 +93,7 @@ def fit(
     probe: Probe | None = None,
     replays: int = 1,
 ) -> None:
-    """Train from where the run_folder says on; of several workers the chief alone has one.
-
-    Keras' `fit` begins and ends with whole epochs, and averages the weights whenever it ends; hence this loop.
-    """
+    """Train from where the run_folder says on; of several workers the chief alone has one."""
     strategy = training.distribute_strategy
     with strategy.scope():
         training.compile(optimizer=optimizer, jit_compile=recipe.jit)
@@ -109,11 +107,17 @@ def fit(
         needed=taken_here(strategy),
     )
     batches = replayed(batches, replays)
-    epoch_steps, every, workers = steps_of(recipe, train, replays), recipe.checkpoint_every, Workers(strategy)
+    epoch_steps, workers = steps_of(recipe, train, replays), Workers(strategy)
     with (
         contextlib.nullcontext() if run_folder is None else run_folder.timed(phase.seconds_of) as clock,
         Checkpointing(
-            run_folder, training, phase.name, clock, epoch_steps=epoch_steps, every=every, workers=workers
+            None if run_folder is None or clock is None else PhaseCheckpoints(run_folder, phase.name, clock),
+            training,
+            epoch_steps=epoch_steps,
+            every=recipe.checkpoint_every,
+            workers=workers,
+            remedy=lower_rate(phase),
+            notify=say,
         ) as checkpointing,
     ):
         if not checkpointing.restore():
@@ -122,23 +126,18 @@ def fit(
             shown = (
                 [progress]
                 if run_folder is None
-                else _watched(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
+                else _monitored(recipe, run_folder, phase, progress, probe, checkpointing.epoch)
             )
-            callbacks = keras.callbacks.CallbackList([*first, *shown, checkpointing], model=training)
-            training.make_train_function()
-            callbacks.on_train_begin()
-            for epoch in range(checkpointing.epoch, epochs):
-                training.reset_metrics()
-                callbacks.on_epoch_begin(epoch)
-                iterator = iter(distribute(batches(epoch, checkpointing.step), strategy))
-                for step in range(checkpointing.step, epoch_steps):
-                    callbacks.on_train_batch_end(step, training.train_function(iterator))
-                callbacks.on_epoch_end(epoch, {name: float(v) for name, v in training.get_metrics_result().items()})
-            training.optimizer.finalize_variable_values(training.trainable_weights)
-            callbacks.on_train_end()
+            loop.train(training, batches, epochs=epochs, callbacks=[*first, *shown], checkpointing=checkpointing)
 
 
-def _watched(
+def lower_rate(phase: Phase) -> str:
+    """Return what to do where numbers are not finite."""
+    rate = "--pretrain-learning-rate" if phase.name == "hashing" else "--learning-rate"
+    return f"lower {rate} and resume from the last checkpoint, which is older, by --resume --allow-changes"
+
+
+def _monitored(
     recipe: RunOptions, run_folder: RunFolder, phase: Phase, progress: FitProgress, probe: Probe | None, epoch: int
 ) -> list[keras.callbacks.Callback]:
     """Return what logs the training, what shows it, and what judges it, in the order in which they need each other."""

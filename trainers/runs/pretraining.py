@@ -4,10 +4,10 @@ from saat_tf.data import DataError, spread_indices
 from saat_tf.files import write_json, write_text
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.threat_model import ThreatModel
+from saat_tf.training.workers import Workers
 from trainers.callbacks.accuracy_probe import AccuracyProbe
 from trainers.callbacks.catastrophic_overfitting import ACCURACY
 from trainers.console.output import say
-from trainers.distributed.coordination import Workers
 from trainers.recipes.class_data import ClassData
 from trainers.recipes.identity import options
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of

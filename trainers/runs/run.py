@@ -11,13 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import FAILED, INTERRUPTED, USAGE_ERROR, ExitCode
 from saat_tf.data import DataError, RetrievalData, write_image_lists
 from saat_tf.evaluation import (
     RetrievalReport,
     attacked_queries,
-    evaluate,
     machine,
     peak_rss_mb,
     plot_maps,
@@ -28,13 +26,14 @@ from saat_tf.evaluation import (
 from saat_tf.files import lock_folder, write_json, write_text, write_whole
 from saat_tf.models import HashingModel
 from saat_tf.models.image_model import ImageModel
-from saat_tf.threat_model import ThreatModel
+from saat_tf.threat_model import from_255
+from saat_tf.training.checkpointing import NotFiniteError
+from saat_tf.training.workers import Workers
 from trainers.callbacks.catastrophic_overfitting import CatastrophicOverfittingError
-from trainers.callbacks.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices, track
+from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, result_table, say, say_devices
 from trainers.distributed.cluster import Cluster, find_cluster
-from trainers.distributed.coordination import Workers, leave, lost_worker
+from trainers.distributed.coordination import leave, lost_worker
 from trainers.distributed.rendezvous import rendezvous
 from trainers.distributed.strategy import build_strategy, check_replicas, synchronize_batch_norm
 from trainers.recipes.file_data import FileData
@@ -45,8 +44,9 @@ from trainers.recipes.run_options import RunOptions
 from trainers.run_folder.models import load_weights
 from trainers.run_folder.state import RunFolder
 from trainers.runs.data_checks import check_data
+from trainers.runs.evaluation import evaluate_model
 from trainers.runs.resume import check_phase, enter
-from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, phases
+from trainers.runs.training import build_encoder, build_hashing_loss, phases
 from trainers.runs.worker_run import run_worker
 
 SHOWN_QUERIES = 3
@@ -187,7 +187,6 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         f"{data.name}: {len(data.train)} training images, {len(data.database)} in the database, "
         f"{len(data.test)} queries, {len(data.class_names)} labels. Run folder: {run_dir}"
     )
-    threat_model = ThreatModel.from_255(recipe.epsilon_255)
     with encoder.distribute_strategy.scope():
         hashing_loss = build_hashing_loss(recipe, data.train.labels.shape[1])
     reports: dict[str, RetrievalReport] = {}
@@ -206,17 +205,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         report = run_folder.load_report(phase)
         if report is None:
             with run_folder.timed("evaluate"):
-                report = evaluate(
-                    encoder,
-                    data,
-                    lambda known: mainstay_attack(threat_model.epsilon, known.train, num_steps=recipe.attack_steps),
-                    top_k=recipe.top_k,
-                    batch_size=EVALUATION_BATCH,
-                    seed=recipe.seed,
-                    keep_images=SHOWN_QUERIES,
-                    jit_compile=recipe.jit,
-                    track=track,
-                )
+                report = evaluate_model(recipe, encoder, data, keep_images=SHOWN_QUERIES, jit_compile=recipe.jit)
             run_folder.save_report(phase, report)
         reports[defense] = report
         workers.wait()
@@ -243,7 +232,7 @@ def run(recipe: Recipe, data: RetrievalData, encoder: HashingModel, run_folder: 
         for defense, scored in reports.items()
         for shown in attacked_queries(DEFENSES[defense], scored, data, [i])
     ]
-    plot_queries(queries, threat_model.epsilon, run_dir / "queries.png")
+    plot_queries(queries, from_255(recipe.epsilon_255), run_dir / "queries.png")
     write_json(run_dir / "card.json", card)  # last: it tells that the run is finished
     CONSOLE.print(result_table(card))
     say(f"Card, models, logs and pictures: {run_dir}")

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from saat_tf.data import RetrievalData
 from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashingLoss, HashNet, OrthoHash
-from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining, Refinements
+from saat_tf.models import ATRDH, SAAT, BoundTraining, CgAT, HashingModel, HashingTraining, Refinements
 from saat_tf.models.adversarial_training import AdversarialTraining
 from saat_tf.threat_model import ThreatModel, from_255
 from trainers.callbacks.model_selection import RobustCheckpoint
@@ -26,7 +27,7 @@ HASHING_PHASE = Phase("hashing", "Hashing training", "pretrain")
 # adversarial training; weight decay and momentum of pre-training are theirs too.
 PRETRAIN_CUTS, ADVERSARIAL_CUTS = (1 / 3, 2 / 3), (1 / 2, 3 / 4)
 PRETRAIN_WEIGHT_DECAY, PRETRAIN_MOMENTUM = 5e-4, 0.9
-DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH}
+DEFENSE_MODELS = {"saat": SAAT, "cgat": CgAT, "atrdh": ATRDH, "ibp": BoundTraining}
 
 
 def build_encoder(recipe: Recipe) -> HashingModel:
@@ -86,7 +87,7 @@ def train_adversarially(
     until: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learnt in pre-training.
+    """Train the encoder on by the recipe's defense; the hashing loss continues from what it learned in pre-training.
 
     Where there is data `held_out`, the encoder ends with the weights of the epoch that was most robust on it. `until`
     ends the training after that many of the recipe's epochs, from where it can resume as if it had never ended.
@@ -125,9 +126,17 @@ def build_defense(
     recipe: Recipe, encoder: HashingModel, code_bank: CodeBank, hashing_loss: HashingLoss
 ) -> AdversarialTraining:
     """Build the training model of the recipe's defense."""
-    weights = {"adversarial_weight": recipe.adversarial_weight}
+    weights: dict[str, Any] = {"adversarial_weight": recipe.adversarial_weight}
     if recipe.defense != "atrdh":
         weights["quantization_weight"] = recipe.quantization_weight
+    bounds: dict[str, Any] = {}
+    if recipe.defense == "ibp":
+        steps = -(-code_bank.num_items // recipe.batch_size) * recipe.epochs
+        bounds = {
+            "bound_share": recipe.bound_share,
+            "ramp_steps": round(recipe.bound_ramp * steps),
+            "from_scratch": recipe.bound_from_scratch,
+        }
     return DEFENSE_MODELS[recipe.defense](
         encoder,
         code_bank,
@@ -141,5 +150,6 @@ def build_defense(
             weight_perturbation=recipe.weight_perturbation,
         ),
         seed=recipe.seed,
+        **bounds,
         **{name: weight for name, weight in weights.items() if weight is not None},
     )

@@ -2,9 +2,9 @@
 
 from saat_tf.data import RetrievalData
 from saat_tf.models import HashingModel
+from saat_tf.training.workers import Workers
 from trainers.callbacks.model_selection import hold_out
 from trainers.console.output import say
-from trainers.distributed.coordination import Workers
 from trainers.recipes.recipe import Recipe
 from trainers.runs.training import build_hashing_loss, phases
 

@@ -122,7 +122,7 @@ def read_dimension(text: str) -> Dimension:
             f"whole numbers for {', '.join(INTEGERS).replace('_', '-')}. Received: {text}."
         ) from error
     if scale not in ("", "log") or (scale and not is_range):
-        raise ValueError(f"--space {option}: only :log may follow a range, and nothing a list. Received: {text}.")
+        raise ValueError(f"--space {option}: a range may end with :log, a list may not. Received: {text}.")
     if is_range and not values[0] < values[1]:
         raise ValueError(f"--space {option} must go from low to high. Received: {text}.")
     if scale and values[0] <= 0:

@@ -13,10 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.attacks import build_attack
 from saat_tf.checkpoints import newest_checkpoint
 from saat_tf.data import RetrievalData
-from saat_tf.evaluation import RetrievalReport, Score, evaluate, machine, versions
+from saat_tf.evaluation import RetrievalReport, Score, machine, versions
 from saat_tf.evaluation.card import result_row
 from saat_tf.files import atomic, lock_folder, write_json, write_whole
 from saat_tf.losses import HashingLoss
@@ -24,23 +23,22 @@ from saat_tf.metrics import average_precisions
 from saat_tf.models import HashingModel
 from saat_tf.strict_json import read_object, wrong_fields
 from saat_tf.text_lists import DataError
-from saat_tf.threat_model import from_255
-from trainers.callbacks.checkpointing import NotFiniteError
+from saat_tf.training.checkpointing import NotFiniteError
 from trainers.callbacks.model_selection import hold_out
-from trainers.console.output import say, track
+from trainers.console.output import say
 from trainers.distributed.strategy import synchronize_batch_norm
 from trainers.recipes.identity import identity, options
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
-from trainers.runs.training import EVALUATION_BATCH, build_encoder, build_hashing_loss, pretrain, train_adversarially
+from trainers.runs.evaluation import ATTACK, evaluate_model
+from trainers.runs.training import build_encoder, build_hashing_loss, pretrain, train_adversarially
 
 CARD, FAILURE = "card.json", "failure.json"
 CARD_FIELDS = {"results": list, "seconds": dict}
 ROW_FIELDS = {"defense": str, "attack": str, "value": int | float, "interval": list}
 FAILURE_FIELDS = {"cause": str, "reason": str}
 REMEDY = "Restore it, or remove the folder, and the trial is done again."
-ATTACK = "mainstay"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +121,9 @@ class TrialRunner:
         about: Mapping,
     ) -> dict:
         write_whole(run_folder.run_dir / model_file, encoder.save)
+        attacked = dataclasses.replace(recipe, epsilon_255=self.epsilon_255, attack_steps=self.attack_steps)
         with run_folder.timed("evaluate"):
-            report = evaluate(
-                encoder,
-                self.validation,
-                lambda known: build_attack(ATTACK, from_255(self.epsilon_255), known, num_steps=self.attack_steps),
-                top_k=recipe.top_k,
-                batch_size=EVALUATION_BATCH,
-                seed=recipe.seed,
-                track=track,
-            )
+            report = evaluate_model(attacked, encoder, self.validation)
         seconds = {phase: round(spent, 1) for phase, spent in run_folder.seconds.items()}
         card = {
             "dataset": self.data.name,

@@ -57,7 +57,7 @@ def check_port(environment: Mapping[str, str]) -> None:
         except OSError as error:
             raise OSError(f"{IP}={ip} {PORT}={port}: the chief cannot listen there ({error.strerror})") from error
     if not ip.startswith("127.") and ip not in ("localhost", "::1"):
-        warn(f"{ip} is open to the network: whoever reaches it can read and write this sweep's trials.")
+        warn(f"{ip} is open to the network: all who can reach it can read and write this sweep's trials.")
 
 
 def chief_listens(environment: Mapping[str, str]) -> bool:

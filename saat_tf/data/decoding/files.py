@@ -5,7 +5,7 @@ import stat
 
 from saat_tf.data.decoding.header import MAX_PIXELS
 
-# Longer files hold no image of MAX_PIXELS, whatever the format, and are not read into memory.
+# No image of MAX_PIXELS has a longer file, in any format; longer files are not read into memory.
 MAX_FILE_BYTES = 8 * MAX_PIXELS
 
 

@@ -70,7 +70,7 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
         return 1 + tf.while_loop(lambda at: byte(at) > 0, lambda at: (at + 1 + byte(at),), (place,))[0]
 
     def past_extension(place: tf.Tensor, transparent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Skip an extension; one that says which color is transparent holds flags, a time of two bytes, and it."""
+        """Skip an extension; one with a transparent color has flags, a time of two bytes, and that color."""
         is_control = (byte(place + 1) == GRAPHIC_CONTROL) & (byte(place + 2) >= 4)
 
         def color() -> tf.Tensor:

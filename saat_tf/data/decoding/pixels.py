@@ -7,7 +7,7 @@ from saat_tf.data.decoding.gif import WHITE, decode_first_picture
 from saat_tf.data.decoding.header import BMP, GIF, MAX_PIXELS, PNG, WEBP_ANIMATION
 from saat_tf.data.decoding.orientation import orientation, turn
 
-# Says that a JPEG's four inks are stored inverted. A marker of the file's own comes later, and holds.
+# Says that a JPEG's four inks are stored inverted. A marker of the file itself comes later and overrides it.
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 INKS = 4
 PNG_ALPHA = 0x04

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saat_tf.data.labelled_images import LabelledImages
+from saat_tf.data.labeled_images import LabeledImages
 from saat_tf.data.splits import Protocol
 from saat_tf.strict_json import read_json
 from saat_tf.text_lists import DataError
@@ -29,7 +29,7 @@ Fetch from https://cocodataset.org/#download into one folder, and unpack there:
   annotations_trainval2014.zip (0.25 GB)         annotations/instances_train2014.json, instances_val2014.json"""
 
 
-def read_coco(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
+def read_coco(data_dir: Path, *, skip_missing: bool = False) -> LabeledImages:
     """Read a plain COCO folder: train2014/, val2014/ and annotations/instances_*2014.json.
 
     The columns are the 80 categories by ascending COCO category id. An image has a label when it has at least one box
@@ -60,7 +60,7 @@ def read_coco(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
             rows.append(labels)
     if not ids:
         raise DataError(f"{data_dir / 'annotations'}: no image has a box. Fetch the annotations again.")
-    return LabelledImages.ordered(ids, files, np.stack(rows), CLASS_NAMES).present(skip_missing=skip_missing)
+    return LabeledImages.ordered(ids, files, np.stack(rows), CLASS_NAMES).present(skip_missing=skip_missing)
 
 
 def _labels(file: Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from saat_tf.data.labelled_images import LabelledImages
+from saat_tf.data.labeled_images import LabeledImages
 from saat_tf.data.tfds.coco import CLASS_NAMES, HOW_TO_GET
 from saat_tf.files import write_bytes
 from saat_tf.progress import Track, silent
@@ -30,7 +30,7 @@ def read_coco_tfds(
     download: bool = False,
     announce: Callable[[str], None],
     track: Track = silent,
-) -> LabelledImages:
+) -> LabeledImages:
     """Read the training and validation images of `coco/2014`, and write them out as files.
 
     Labels, columns and ids are those of `read_coco`: the same images, hence the same seeded splits.
@@ -104,7 +104,7 @@ def _builder(tfds_dir: Path | None) -> tfds.core.DatasetBuilder:
     return tfds.builder("coco", config=config, data_dir=tfds_dir)
 
 
-def _write_images(builder: tfds.core.DatasetBuilder, folder: Path, track: Track) -> LabelledImages:
+def _write_images(builder: tfds.core.DatasetBuilder, folder: Path, track: Track) -> LabeledImages:
     named = builder.info.features["objects"]["label"].names
     if tuple(named) not in (CLASS_NAMES, tuple(map(str, range(len(CLASS_NAMES))))):
         raise DataError(f"{builder.data_dir}: expected COCO's 80 categories by ascending id. Received: {named}.")
@@ -125,4 +125,4 @@ def _write_images(builder: tfds.core.DatasetBuilder, folder: Path, track: Track)
             rows.append(labels)
     if not ids:
         raise DataError(f"{builder.data_dir}: no image has a box. Prepare coco/2014 again.")
-    return LabelledImages.ordered(ids, [folder / name for name in ids], np.stack(rows), CLASS_NAMES)
+    return LabeledImages.ordered(ids, [folder / name for name in ids], np.stack(rows), CLASS_NAMES)

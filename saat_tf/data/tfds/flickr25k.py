@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from saat_tf.data.labelled_images import LabelledImages, find_folder
+from saat_tf.data.labeled_images import LabeledImages, find_folder
 from saat_tf.data.splits import Protocol
 from saat_tf.data.tfds.image_builder import ImageBuilder
 from saat_tf.text_lists import DataError, File, read_lines
@@ -30,7 +30,7 @@ Fetch both archives from https://press.liacs.nl/mirflickr/mirdownload.html into 
 MISSING = "there are no {} of MIRFLICKR-25K.\n" + HOW_TO_GET
 
 
-def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = False) -> LabelledImages:
+def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = False) -> LabeledImages:
     """Read MIRFLICKR-25K from its archives or from the folders that they unpack to.
 
     The columns are the 24 potential labels in alphabetical order, then the 14 relevant ones (`_r1`) in alphabetical
@@ -68,7 +68,7 @@ def read_flickr25k(data_dir: Path, *, columns: int = 38, skip_missing: bool = Fa
         labels[_image_numbers(annotations / f"{name}.txt"), column] = 1
     ids = [f"im{number}.jpg" for number in range(1, NUM_IMAGES + 1)]
     files = [images / name for name in ids]
-    return LabelledImages.ordered(ids, files, labels, CLASS_NAMES[:columns]).present(skip_missing=skip_missing)
+    return LabeledImages.ordered(ids, files, labels, CLASS_NAMES[:columns]).present(skip_missing=skip_missing)
 
 
 def _image_numbers(file: File) -> list[int]:
@@ -99,6 +99,6 @@ class Flickr25k(ImageBuilder):
         """Return the number of label columns: 38 or 24."""
         return int(self.builder_config.name)
 
-    def read(self, manual_dir: Path) -> LabelledImages:
+    def read(self, manual_dir: Path) -> LabeledImages:
         """Read the archives in the manual folder of TensorFlow Datasets."""
         return read_flickr25k(manual_dir, columns=self.num_classes())

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from saat_tf.data.decoding.tolerant_decode import decoding_fault
-from saat_tf.data.labelled_images import LabelledImages, read_contents
+from saat_tf.data.labeled_images import LabeledImages, read_contents
 from saat_tf.text_lists import DataError
 
 
 class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A data set of labelled images, all in one split named `images`; `saat_tf.data.splits` divides it.
+    """A data set of labeled images, all in one split named `images`; `saat_tf.data.splits` divides it.
 
     Examples have `image` as it was encoded, `labels` (C,) of 0/1 as uint8, and `id`. The names of the label columns and
     of images that were left out are in `info.metadata` as `class_names` and `skipped`.
@@ -21,7 +21,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def read(self, manual_dir: Path) -> LabelledImages:
+    def read(self, manual_dir: Path) -> LabeledImages:
         """Read what the user has fetched; each data set says how."""
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         self.info.metadata.update(class_names=list(images.class_names), skipped=list(images.skipped))
         return {"images": self._generate_examples(images)}
 
-    def _generate_examples(self, images: LabelledImages) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, images: LabeledImages) -> Iterator[tuple[str, dict]]:
         """Yield the examples, each image decoded once: what cannot be read is found here and not in a training run."""
         for name, file, labels in zip(images.ids, images.files, images.labels, strict=True):
             contents = read_contents(file)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from saat_tf.data.labelled_images import LabelledImages, find_folder
+from saat_tf.data.labeled_images import LabeledImages, find_folder
 from saat_tf.data.splits import Protocol
 from saat_tf.data.tfds.image_builder import ImageBuilder
 from saat_tf.text_lists import DataError, File, listed_path, read_lines
@@ -23,7 +23,7 @@ Flickr/actor/0001_2124494179.jpg, or all in one folder as Flickr/0001_2124494179
 MISSING = "there is no {} of NUS-WIDE.\n" + HOW_TO_GET
 
 
-def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImages:
+def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabeledImages:
     """Read the images of NUS-WIDE that have one of its 21 commonest concepts: 195,834 in the original.
 
     The concepts are counted over all images of the ground truth; the columns go from the commonest concept to the least
@@ -57,7 +57,7 @@ def read_nus_wide(data_dir: Path, *, skip_missing: bool = False) -> LabelledImag
     kept = np.flatnonzero(labels.any(axis=1))
     ids = [names[i] for i in kept]
     files = [_image_file(images, name) for name in ids]
-    return LabelledImages.ordered(ids, files, labels[kept], concepts).present(skip_missing=skip_missing)
+    return LabeledImages.ordered(ids, files, labels[kept], concepts).present(skip_missing=skip_missing)
 
 
 def _image_names(file: File) -> list[str]:
@@ -125,6 +125,6 @@ class NusWide(ImageBuilder):
         """Return the number of label columns: 21."""
         return NUM_COMMONEST
 
-    def read(self, manual_dir: Path) -> LabelledImages:
+    def read(self, manual_dir: Path) -> LabeledImages:
         """Read the lists and images in the manual folder of TensorFlow Datasets."""
         return read_nus_wide(manual_dir, skip_missing=self.builder_config.name == "skip_missing")

@@ -1,4 +1,4 @@
-"""The figures of a report: each a matplotlib figure with a caption that says what to see, and a text for who cannot."""
+"""The figures of a report: matplotlib figures with a caption and an alternative text."""
 
 import contextlib
 import dataclasses
@@ -44,7 +44,7 @@ class Picture:
         name: of its files, without suffix: small letters, digits and hyphens.
         figure: the figure.
         caption: one sentence in plain words that says what to see.
-        alt: what it shows, for who cannot see it.
+        alt: alternative text for screen readers.
     """
 
     name: str
@@ -186,7 +186,7 @@ def query_pictures(
     Args:
         image: float32 (S, S, 3) in [0, 1].
         adversarial_image: the same.
-        gain: by how much the difference is multiplied before it is drawn around grey.
+        gain: by how much the difference is multiplied before it is drawn around gray.
         before: nearest database images of the query, each with whether it is relevant.
         after: the same for the adversarial image.
     """

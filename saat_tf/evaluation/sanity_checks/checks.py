@@ -1,7 +1,7 @@
-"""Checks that speak up where a robustness figure is not to be believed; docs/evaluation.md tells why each matters.
+"""Checks that warn where a robustness figure cannot be trusted; docs/evaluation.md explains each.
 
-Each check is a pure function of what was measured. Masked gradients, attacks that stopped early and models that draw
-lots make a model look robust that is not: an attack that fails for such a reason says nothing about the model.
+Each check is a pure function of what was measured. Masked gradients, attacks that stopped early and random
+models make a model look robust that is not: an attack that fails for such a reason says nothing about the model.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from saat_tf.threat_model import ROUNDING, from_255
 ZERO_IMAGES = 0.01
 # ReLU and pooling leave some pixels without a slope in a sound model; most of them is no longer that.
 ZERO_PIXELS = 0.5
-# Beyond this the slope of tanh, 1 - h^2, is below 0.002; a tenth of the bits is what a code can lose unseen.
+# Beyond this the slope of tanh, 1 - h^2, is below 0.002; a tenth of the bits is the most that is tolerated.
 SATURATED, SATURATED_BITS = 0.999, 0.1
-# The last tenth of the steps of an attack that has levelled off adds next to nothing.
+# The last tenth of the steps of an attack that has converged adds almost nothing.
 LAST_STEPS, LATE_GAIN = 0.1, 0.05
 # Float32 sums in another order, as some devices make them, differ by less.
 SAME_CODE = 1e-4
@@ -40,7 +40,7 @@ class Finding:
 
 
 def zero_gradients(gradients: np.ndarray) -> Finding:
-    """Warn where the attack has no slope to follow.
+    """Warn where the gradient that the attack ascends is zero.
 
     Args:
         gradients: float (B, H, W, channels), of the attack's objective with respect to the pixels it starts from.
@@ -70,7 +70,7 @@ def zero_gradients(gradients: np.ndarray) -> Finding:
 
 
 def saturated_bits(relaxed_codes: np.ndarray, alpha: float) -> Finding:
-    """Warn where bits lie so far out on the tanh that the attack feels no slope.
+    """Warn where the tanh of bits is saturated, so that the attack has no gradient.
 
     Args:
         relaxed_codes: float (B, K) in [-1, 1], of clean images at `alpha`.
@@ -96,7 +96,7 @@ def saturated_bits(relaxed_codes: np.ndarray, alpha: float) -> Finding:
 
 
 def still_rising(objective: np.ndarray) -> Finding:
-    """Warn where the attack was stopped before it was done.
+    """Warn where the attack was stopped before it converged.
 
     Args:
         objective: float (T,) or (T, B), what the attack maximizes before each step and after the last, at one alpha.
@@ -123,16 +123,16 @@ def still_rising(objective: np.ndarray) -> Finding:
         late > LATE_GAIN * rise > 0,
         f"The objective went from {curve[0]:.3f} to {curve[-1]:.3f}; the last {last} of {len(curve) - 1} steps brought "
         f"{late:.3f} of that.",
-        "Give the attack more steps, until more no longer help.",
+        "Increase the number of steps until the result no longer changes.",
     )
 
 
 def stochastic_model(first_codes: np.ndarray, second_codes: np.ndarray) -> Finding:
-    """Warn where the model draws lots at test time.
+    """Warn where the model is random at test time.
 
     Args:
         first_codes: relaxed codes float (B, K) of some images.
-        second_codes: those of the same images, asked for again.
+        second_codes: those of the same images, computed again.
 
     Returns:
         A finding, raised where the two differ by more than the rounding of float32.

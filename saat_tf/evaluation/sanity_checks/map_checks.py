@@ -1,4 +1,4 @@
-"""Checks that compare MAPs: of stronger and weaker attacks, of noise, and of guessing."""
+"""Checks that compare MAPs: of stronger and weaker attacks, of noise, and of chance."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from saat_tf.evaluation.sanity_checks.checks import Finding
 
-# Well above what two seeds of one attack differed by: 0.001 on 150 queries of drawn scenes.
+# Well above the difference between two seeds of one attack: 0.001 on 150 queries of drawn scenes.
 MAP_MARGIN = 0.01
 
 

@@ -35,7 +35,7 @@ def run_model_checks(
 ) -> list[Finding]:
     """Check on the first queries what only the model can tell: its slopes, its constancy, and the attack's trajectory.
 
-    A gradient attack is run twice on `num_images` images, once to follow its objective. Nothing of the model changes.
+    A gradient attack is run twice on `num_images` images, once to record its objective. Nothing of the model changes.
 
     Args:
         encoder: the model under attack.

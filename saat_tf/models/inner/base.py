@@ -17,7 +17,7 @@ class InnerStep:
         training: whether images are perturbed with dropout and batch statistics as in a training step.
         threat_model: ball and pixel range.
         seed: int (2,), of everything random in the step.
-        index: int (B,), which training images the batch holds; None where nobody says.
+        index: int (B,), which training images the batch contains; None where they are not known.
     """
 
     encoder: ImageModel
@@ -40,6 +40,8 @@ class InnerAttack:
     """
 
     replays = 1
+    # Whether it keeps something of each image, and so has to know which image is which.
+    needs_index = False
     # Whether update_from_training is to be told the pixel slopes of the step's own loss.
     uses_training_gradients = False
 

@@ -23,7 +23,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
     224), and are part of checkpoints.
 
     A mirrored image is met by a mirrored perturbation: which of its two views an image is shows in its own pixels,
-    namely whether its left or its right is brighter. Random crops are not followed and must not be fed, and views that
+    namely whether its left or its right is brighter. Random crops are not tracked and must not be fed, nor views that
     differ in more than a mirror neither. Trains on one replica.
 
     Args:
@@ -43,6 +43,7 @@ class FGSMPrior(InnerAttack, keras.layers.Layer):
     """
 
     passes = 1
+    needs_index = True
 
     def __init__(self, *, num_items: int, image_size: ImageSize, **kwargs: Any) -> None:
         super().__init__(**{"name": "fgsm_prior", **kwargs, "dtype": "float32"})

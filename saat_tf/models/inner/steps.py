@@ -77,7 +77,7 @@ def half_radius(threat_model: ThreatModel) -> float:
 
 
 def stronger(inner: InnerAttack, threat_model: ThreatModel) -> Steps:
-    """Return what takes the place of an inner attack that the model has learnt to mislead: steps, twice its passes.
+    """Return what takes the place of an inner attack that the model has learned to mislead: steps, twice its passes.
 
     `Steps` keep their size, other attacks go over to steps of half the radius.
 

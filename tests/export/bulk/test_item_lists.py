@@ -67,7 +67,7 @@ def test_metadata_is_that_of_the_rule_and_ids_too(tmp_path, text, metadata):
 
 
 REFUSED = {
-    "twice": ('{"id": "a"}\n\n{"id": "./a"}\n', ":3: the id 'a' stands at line 1 too. Remove one of them."),
+    "twice": ('{"id": "a"}\n\n{"id": "./a"}\n', ":3: the id 'a' is also at line 1. Remove one of them."),
     "NaN": ('{"id": "a", "t": NaN}', ":1: no JSON that is read here (it contains NaN"),
     "no id": ('{"t": 1}', ':1: expected a JSON object with an "id", a string'),
     "an id of a list": ('{"id": ["a"]}', ':1: expected a JSON object with an "id", a string'),
@@ -91,7 +91,7 @@ def test_ids_are_read_by_the_same_rule(tmp_path):
     file = tmp_path / "ids.jsonl"
     file.write_bytes('\ufeff"./a.jpg"\r\n\n"x\u2028"\n"\\udcff"\n'.encode())
     assert read_ids(file) == ["a.jpg", "x\u2028", os.fsdecode(b"\xff")]
-    for text, message in (('"a"\n"./a"\n', ":2: the id 'a' stands at line 1 too"), ("1\n", ":1: expected a JSON str")):
+    for text, message in (('"a"\n"./a"\n', ":2: the id 'a' is also at line 1"), ("1\n", ":1: expected a JSON str")):
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             read_ids(file)

@@ -11,6 +11,8 @@ from export.litert.parity import Codes, encode_all, parity
 from export.tflite import TFLiteExport, main
 from saat_tf.data import RetrievalData, array_split
 
+pytestmark = pytest.mark.slow  # its fixtures take most of the time
+
 VARIANTS = ("float32", "float16", "dynamic", "int8")
 
 

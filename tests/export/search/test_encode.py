@@ -24,6 +24,8 @@ from export.encoder.fingerprint import check_same_model, fingerprint, fingerprin
 from saat_tf.data.decoding.files import read_file
 from saat_tf.data.decoding.header import fault_of
 
+pytestmark = pytest.mark.slow  # its fixtures take most of the time
+
 BITS = 16
 
 
@@ -77,7 +79,7 @@ def test_shards_are_plain_files(encoded):
     assert codes.dtype == np.uint8 and codes.shape == (len(ids), BITS // 8) and len(ids) + len(skipped) == 4
 
 
-def test_a_stopped_run_goes_on_with_the_shards_that_are_missing(
+def test_an_interrupted_run_resumes_with_the_missing_shards(
     photos, model, encoded, shard_encoder, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
@@ -211,7 +213,7 @@ SOUND = {
     "jpeg": lambda seed: file_of("JPEG", seed),
     "cmyk": lambda seed: file_of("JPEG", seed, "CMYK"),
     "png": lambda seed: file_of("PNG", seed),
-    "grey": lambda seed: file_of("PNG", seed, "L"),
+    "gray": lambda seed: file_of("PNG", seed, "L"),
     "webp": lambda seed: file_of("WEBP", seed),
     "bmp": lambda seed: file_of("BMP", seed),
     "16 bits": lambda seed: as_png(np.random.default_rng(seed).integers(0, 2**16, (20, 30), np.uint16)),
@@ -303,7 +305,7 @@ def test_processes_give_the_same_bytes_as_ray(photos, model, encoded, tmp_path):
 
 def test_a_worker_that_is_killed_is_reported(tmp_path):
     tasks = [ShardTask(0, ["x"])]
-    with pytest.raises(RuntimeError, match="ended from outside"):
+    with pytest.raises(RuntimeError, match="worker process was killed"):
         list(encode_here(tasks, Killer(), 1, 1))
 
 
@@ -345,7 +347,7 @@ def test_a_model_that_cannot_be_read_is_an_error(model, photos, tmp_path, capsys
         shutil.copytree(model / "2", folder)
         os.truncate(folder / "saved_model.pb", 1000)
     assert main(options_for(photos, folder, tmp_path / "out")) == 2
-    expected = {"gone": "this is no SavedModel", "graph": "the model cannot be read"}[spoil]
+    expected = {"gone": "not a SavedModel", "graph": "the model cannot be read"}[spoil]
     assert expected in capsys.readouterr().err
 
 

@@ -309,9 +309,9 @@ def test_all_within_a_distance_are_found(index):
 
 def clustered(count, bits=64):
     rng = np.random.default_rng(0)
-    centres = rng.integers(0, 2, (50, bits), np.uint8)
+    centers = rng.integers(0, 2, (50, bits), np.uint8)
     flips = (rng.random((count, bits)) < 0.1).astype(np.uint8)
-    return np.packbits(centres[rng.integers(0, 50, count)] ^ flips, axis=1)
+    return np.packbits(centers[rng.integers(0, 50, count)] ^ flips, axis=1)
 
 
 @pytest.mark.parametrize(

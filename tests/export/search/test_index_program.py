@@ -97,13 +97,13 @@ def test_faults_are_told_in_one_line(index, encoded, photos, model, tmp_path, ca
         (dataclasses.replace(query, index=nothing), "Build an index first"),
         (dataclasses.replace(query, index=foreign), "The queries are of another model"),
         (dataclasses.replace(query, images=()), "at least one image"),
-        (dataclasses.replace(query, model=nothing), "no SavedModel"),
+        (dataclasses.replace(query, model=nothing), "not a SavedModel"),
         (dataclasses.replace(query, index=None, uri=str(nothing / "x.db")), "no such file"),
         (Add(index=foreign, encoded=encoded), "The codes to add are of another model"),
         (Build(index=index, encoded=encoded), "no index is overwritten"),
         (Build(index=nothing, encoded=tmp_path), "Encode images first"),
         (Build(index=nothing, encoded=encoded, metadata=tmp_path / "more.jsonl"), "more.jsonl:2: expected a JSON"),
-        (Build(index=nothing, encoded=encoded, metadata=tmp_path / "unknown.jsonl"), "of no encoded image.*'z.jpg'"),
+        (Build(index=nothing, encoded=encoded, metadata=tmp_path / "unknown.jsonl"), "name no encoded image.*'z.jpg'"),
     ]
     for command, message in cases:
         assert main(command) == 2, message
@@ -243,7 +243,7 @@ def test_milvus_changes_and_refuses_as_an_index_does(milvus, encoded, capsys):
     assert index.remove(odd) == 4 and len(index) == 8
     refused = [
         (lambda: index.add([Block(zero[:2], ["x", "x"], [{}, {}])]), "given twice"),
-        (lambda: index.add([Block(zero[:1], ["\udcff"], [{}])]), "valid Unicode alone"),
+        (lambda: index.add([Block(zero[:1], ["\udcff"], [{}])]), "only valid Unicode"),
         (lambda: index.add([Block(zero[:1, :1], ["x"], [{}])]), "16 bits takes no codes of 8"),
         (lambda: index.search(zero, 20_000), "at most 16384"),
         (lambda: index.search(zero[:, :1], 1), "packed codes of 16 bits"),

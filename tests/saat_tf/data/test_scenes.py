@@ -1,4 +1,4 @@
-"""Drawn scenes: seeded, labelled, and showing what their labels say."""
+"""Drawn scenes: seeded, labeled, and showing what their labels say."""
 
 import hashlib
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saat_tf.data import DataError, LabelledImages, Protocol, make_split
+from saat_tf.data import DataError, LabeledImages, Protocol, make_split
 from saat_tf.data.splits import official_split, seeded_split, split_digest
 from saat_tf.data.tfds.coco import PROTOCOL as COCO
 from saat_tf.data.tfds.flickr25k import PROTOCOL as FLICKR25K
@@ -22,7 +22,7 @@ def data_set(rows, order=None):
     order = range(len(rows)) if order is None else order
     names = [f"{i:02}.jpg" for i in order]
     labels = np.uint8([rows[i] for i in order])
-    return LabelledImages.ordered(names, [Path("x") / n for n in names], labels, [f"c{c}" for c in range(len(rows[0]))])
+    return LabeledImages.ordered(names, [Path("x") / n for n in names], labels, [f"c{c}" for c in range(len(rows[0]))])
 
 
 def numbers(split):
@@ -47,16 +47,16 @@ def drawn(count, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
-def test_at_random_the_first_labelled_images_drawn_are_queries_and_the_next_ones_train(seed):
+def test_at_random_the_first_labeled_images_drawn_are_queries_and_the_next_ones_train(seed):
     rows = some_rows(40, 4, seed)
     protocol = Protocol(num_images=40, num_queries=5, num_train=8)
     lists = seeded_split(data_set(rows), protocol, seed=seed)
     order = drawn(40, seed)
-    labelled = [i for i in order if any(rows[i])]
-    assert len(labelled) < 40
-    assert numbers(lists.test) == labelled[:5]
-    assert numbers(lists.train) == labelled[5:13]
-    assert numbers(lists.database) == [i for i in order if i not in labelled[:5]]
+    labeled = [i for i in order if any(rows[i])]
+    assert len(labeled) < 40
+    assert numbers(lists.test) == labeled[:5]
+    assert numbers(lists.train) == labeled[5:13]
+    assert numbers(lists.database) == [i for i in order if i not in labeled[:5]]
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -214,8 +214,8 @@ def test_an_image_that_the_data_lack_is_named_with_its_line(listed):
 
 def test_skipped_images_are_left_out_of_the_lists(listed):
     images, folder, _ = listed
-    without = LabelledImages.ordered(images.ids[:3], images.files[:3], images.labels[:3], images.class_names)
-    without = LabelledImages(
+    without = LabeledImages.ordered(images.ids[:3], images.files[:3], images.labels[:3], images.class_names)
+    without = LabeledImages(
         without.ids, without.files, without.labels, without.class_names, skipped=tuple(images.ids[3:])
     )
     lists = official_split(without, folder, database="joined")
@@ -238,7 +238,7 @@ def test_labels_that_are_not_those_of_the_data_are_an_error(listed, rows, messag
 
 
 def test_equal_file_names_are_told_apart_by_their_folders(tmp_path):
-    images = LabelledImages.ordered(
+    images = LabeledImages.ordered(
         ["a/1.jpg", "b/1.jpg", "b/2.jpg"], [Path("x")] * 3, np.uint8([[1, 0], [0, 1], [1, 1]]), ["c", "d"]
     )
     for split, name, row in (("test", "b\\1.jpg", "0 1"), ("train", "2.jpg", "1 1")):
@@ -267,7 +267,7 @@ def of_lists(*parts):
         rows.update(zip(names, labels, strict=True))
     labels = np.stack(list(rows.values()))[:, ::-1]
     ids = [name.rpartition("/")[2] for name in rows]
-    return LabelledImages.ordered(ids, [Path(name) for name in rows], labels, [str(c) for c in range(labels.shape[1])])
+    return LabeledImages.ordered(ids, [Path(name) for name in rows], labels, [str(c) for c in range(labels.shape[1])])
 
 
 @needs_lists

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from saat_tf.training.workers import Workers
 from tests.stress.kill_resume import KILLED, Runs
 from tests.trainers.addresses import free_addresses, is_free
 from trainers.distributed.cluster import FIRST_PORT, JOBS, PORTS_A_JOB, Cluster
-from trainers.distributed.coordination import Workers, lost_worker
+from trainers.distributed.coordination import lost_worker
 from trainers.recipes.scenes import ScenesRecipe
 
 # 43 images, and 4 held out, in batches of 8: the last has 3, of which one worker takes 1 and the other 2. Checkpoints

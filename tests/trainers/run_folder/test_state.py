@@ -9,10 +9,10 @@ import pytest
 from saat_tf.data import DataError
 from saat_tf.evaluation import RetrievalReport
 from trainers.callbacks.catastrophic_overfitting import read_history
-from trainers.run_folder.state import Position, RunFolder
+from trainers.run_folder.state import RunFolder, RunPosition
 
 DATA = {"data": "here"}
-POSITION = Position(phase="saat", epoch=1, step=2, steps=8)
+POSITION = RunPosition(phase="saat", epoch=1, step=2, steps=8)
 CODES = np.arange(4, dtype=np.uint8).reshape(2, 2)
 REPORT = RetrievalReport(0.5, 0.25, 0.125, 0.1, CODES, CODES, CODES, np.zeros((1, 2, 2, 3), np.float32))
 

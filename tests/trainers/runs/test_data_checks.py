@@ -65,7 +65,7 @@ def test_data_without_copies_are_not_talked_about(folder, load, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_data_from_which_nothing_can_be_learnt_are_refused(capsys):
+def test_data_from_which_nothing_can_be_learned_are_refused(capsys):
     split = array_split(np.zeros((3, SIDE, SIDE, 3), np.float32), np.ones((3, 2), np.float32))
     with pytest.raises(DataError, match="every two of the 3 train rows share a label"):
         check_data(RetrievalData("mine", ("x", "y"), split, split, split))

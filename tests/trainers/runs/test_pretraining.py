@@ -40,7 +40,7 @@ OPTIONS = {
 }  # fmt: skip
 SIGKILL_AT_STEP = """
 import os, signal, sys
-from trainers.callbacks.checkpointing import Checkpointing
+from saat_tf.training.checkpointing import Checkpointing
 step, count = Checkpointing.on_train_batch_end, int(sys.argv.pop(1))
 def killing(self, batch, logs=None):
     step(self, batch, logs)

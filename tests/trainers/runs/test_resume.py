@@ -13,12 +13,13 @@ import tensorflow as tf
 from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import DataError
 from saat_tf.files import lock_folder
+from saat_tf.training.checkpointing import Checkpointing, NotFiniteError
+from saat_tf.training.workers import Workers
 from tests.stress.kill_resume import KILLED, Runs
-from trainers.callbacks.checkpointing import Checkpointing, NotFiniteError
-from trainers.distributed.coordination import Workers
 from trainers.recipes.identity import identity, options
 from trainers.recipes.scenes import ScenesRecipe, load
-from trainers.run_folder.state import RunFolder
+from trainers.run_folder.state import PhaseCheckpoints, RunFolder
+from trainers.runs.fitting import Phase, lower_rate
 from trainers.runs.resume import check_options
 from trainers.runs.run import main
 
@@ -137,8 +138,11 @@ def test_what_is_no_number_ends_the_training_with_advice_and_is_not_saved(tmp_pa
     training = types.SimpleNamespace(training_state=lambda: state, metric_variables=list)
     run_folder = RunFolder(tmp_path, {"data": "here"})
     clock, alone = run_folder.timed("adversarial"), Workers(tf.distribute.get_strategy())
-    checkpointing = Checkpointing(run_folder, training, "saat", clock, epoch_steps=3, every=1, workers=alone)
-    with run_folder.timed("adversarial") as checkpointing.clock, pytest.raises(NotFiniteError, match=message) as ended:
+    store = PhaseCheckpoints(run_folder, "saat", clock)
+    checkpointing = Checkpointing(
+        store, training, epoch_steps=3, every=1, workers=alone, remedy=lower_rate(Phase("saat", "SAAT", "adversarial"))
+    )
+    with run_folder.timed("adversarial") as store.clock, pytest.raises(NotFiniteError, match=message) as ended:
         checkpointing.on_train_batch_end(0, {"loss": loss})
     assert "lower --learning-rate" in str(ended.value) and not (tmp_path / "checkpoints").exists()
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from saat_tf.data import DataError, labelled_images
+from saat_tf.data import DataError, labeled_images
 from saat_tf.data.tfds import flickr25k
 from saat_tf.data.tfds.flickr25k import read_flickr25k
 
@@ -102,7 +102,7 @@ def test_missing_images_are_listed_or_skipped_when_asked(flickr_original, packed
 
 @pytest.mark.parametrize("bound", ["MAX_FILE_BYTES", "MAX_ARCHIVE_BYTES"])
 def test_an_archive_of_more_than_is_allowed_is_refused(flickr_original, monkeypatch, bound):
-    monkeypatch.setattr(labelled_images, bound, 100)
+    monkeypatch.setattr(labeled_images, bound, 100)
     assert "fetch it again" in fault(flickr_original.folder)
 
 

@@ -152,10 +152,10 @@ def test_a_damaged_gzip_file_is_told(folder):
 
 
 @pytest.mark.parametrize("name", ["nothing", "no_folder"])
-def test_a_folder_without_lists_or_no_folder_is_an_error(tmp_path, name):
+def test_a_folder_without_lists_or_no_folder_is_an_error(tmp_path, name, capsys):
     (tmp_path / "nothing").mkdir()
     code, output = run(tmp_path / name)
-    assert code == 2 and name in output
+    assert code == 2 and name in output + capsys.readouterr().err
 
 
 def test_only_the_first_places_are_shown_unless_all_are_asked_for(folder):

@@ -19,7 +19,7 @@ BITS, QUERIES, SIDE = 16, 12, 8
 BALL = ThreatModel.from_255(8)
 RNG = np.random.default_rng(0)
 WEIGHTS = tf.constant(RNG.normal(size=(SIDE * SIDE * 3, BITS)), tf.float32)
-# Grey images that differ by less than the ball: all of a code is in reach, for noise too.
+# Gray images that differ by less than the ball: all of a code is in reach, for noise too.
 IMAGES = (0.5 + 0.004 * RNG.normal(size=(QUERIES, SIDE, SIDE, 3))).astype(np.float32)
 LABELS = np.eye(QUERIES, dtype=np.float32)
 
@@ -35,7 +35,7 @@ def linear(scale, noise=0.0):
 @pytest.fixture(scope="module")
 def data():
     split = array_split(IMAGES, LABELS)
-    return RetrievalData("grey", [str(i) for i in range(QUERIES)], split, split, split)
+    return RetrievalData("gray", [str(i) for i in range(QUERIES)], split, split, split)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ SHOWN_MISSING = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Images and labels in the order of their ids.
 
     Args:
@@ -30,7 +30,7 @@ class LabelledImages:
         skipped: ids of the images that were left out because their files are missing.
 
     Example:
-        >>> images = LabelledImages.ordered(
+        >>> images = LabeledImages.ordered(
         ...     ["b.jpg", "a.jpg"], [Path("b.jpg"), Path("a.jpg")], np.uint8([[0, 1], [1, 1]]), ("cat", "dog"))
         >>> images.ids, images.labels.tolist()
         (('a.jpg', 'b.jpg'), [[1, 1], [0, 1]])
@@ -48,7 +48,7 @@ class LabelledImages:
     @classmethod
     def ordered(
         cls, ids: Sequence[str], files: Sequence[File], labels: np.ndarray, class_names: Sequence[str]
-    ) -> "LabelledImages":
+    ) -> "LabeledImages":
         """Make one from rows in any order.
 
         Raises:
@@ -60,7 +60,7 @@ class LabelledImages:
                 raise DataError(f"two images are named {ids[first]}. Each must be named once.")
         return cls(tuple(ids[i] for i in order), tuple(files[i] for i in order), labels[order], tuple(class_names))
 
-    def present(self, *, skip_missing: bool) -> "LabelledImages":
+    def present(self, *, skip_missing: bool) -> "LabeledImages":
         """Return the images whose files exist.
 
         Args:
@@ -81,7 +81,7 @@ class LabelledImages:
             )
         if not kept:
             raise DataError("no image is left: every file is missing. Check where the images lie.")
-        return LabelledImages(
+        return LabeledImages(
             tuple(self.ids[i] for i in kept),
             tuple(self.files[i] for i in kept),
             self.labels[kept],
@@ -89,7 +89,7 @@ class LabelledImages:
             tuple(self.ids[i] for i in missing),
         )
 
-    def on_disk(self, folder: Path, track: Track = silent) -> "LabelledImages":
+    def on_disk(self, folder: Path, track: Track = silent) -> "LabeledImages":
         """Return the same images as files: those inside an archive are written to `folder`, named by their ids.
 
         Args:

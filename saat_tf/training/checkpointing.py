@@ -1,26 +1,72 @@
 """Checkpoints while a model trains, and an end by Ctrl-C that loses nothing."""
 
+import dataclasses
 import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import Protocol
 
 import keras
 import numpy as np
 
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.text_lists import DataError
-from trainers.console.output import LOOK_EVERY, say
-from trainers.distributed.coordination import Workers
-from trainers.run_folder.state import Clock, Position, RunFolder
+from saat_tf.training.workers import Workers
 
 # A long epoch is saved on the way, that little is lost.
 MINUTES = 10
+# Steps from one look at the losses to the next: a look waits for the GPU, which then waits for the next step.
+LOOK_EVERY = 10
+LOWER_RATE = "lower it and resume from the last checkpoint, which is older."
 
 
 class NotFiniteError(Exception):
     """A loss or a weight has become NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position:
+    """Position in a training.
+
+    Args:
+        epoch: epochs that are done.
+        step: steps of the next epoch that are done.
+        steps: steps that are done, in all.
+        stopped: whether a callback has ended the training.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    stopped: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedTraining:
+    """What a training resumes from.
+
+    Args:
+        position: where it was.
+        arrays: the values of its variables.
+        place: where this was read, for messages.
+    """
+
+    position: Position
+    arrays: list[np.ndarray]
+    place: str
+
+
+class CheckpointStore(Protocol):
+    """Where the checkpoints of a training are."""
+
+    def load(self) -> SavedTraining | None:
+        """Return what the training resumes from; None where it begins. Asked once."""
+
+    def save(self, position: Position, arrays: list[np.ndarray]) -> None:
+        """Write a checkpoint, or raise `OSError`."""
 
 
 class Checkpointing(keras.callbacks.Callback):
@@ -37,53 +83,55 @@ class Checkpointing(keras.callbacks.Callback):
     ten steps.
 
     Args:
-        run_folder: what keeps the checkpoints; None at a worker that is not the chief.
+        store: where the checkpoints are; None at a worker that is not the chief.
         training: the compiled model, its optimizer built.
-        phase: name of the phase.
-        clock: its seconds; None where `run_folder` is.
         epoch_steps: steps of an epoch.
         every: steps from checkpoint to checkpoint, besides those after epochs.
-        workers: those that train together.
+        workers: those that train together; this process alone by default.
+        remedy: what a message that numbers are not finite advises.
+        notify: shows the line that a signal was received.
     """
 
     def __init__(
         self,
-        run_folder: RunFolder | None,
+        store: CheckpointStore | None,
         training: TrainingModel,
-        phase: str,
-        clock: Clock | None,
         *,
         epoch_steps: int,
         every: int | None = None,
-        workers: Workers,
+        workers: Workers | None = None,
+        remedy: str = LOWER_RATE,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
-        self.run_folder = run_folder
-        self.phase = phase
-        self.clock = clock
+        self.store = store
         self.epoch_steps = epoch_steps
         self.every = every
-        self.workers = workers
+        self.workers = workers or Workers(training.distribute_strategy)
+        self.remedy = remedy
+        self.notify = notify
         self.variables = training.training_state()
         self.metric_variables = training.metric_variables()
         self.epoch = self.step = self.steps = 0
+        self.stopped = False
         self.restored_metrics: list[np.ndarray] | None = None
         self.asked = False
         self.saved_at = time.monotonic()
 
     def restore(self) -> bool:
-        """Set everything to the checkpoint, if that is one of this phase; return whether it was.
+        """Set everything to the checkpoint, if there is one; return whether there was.
 
         All workers end with what the chief has: its checkpoint, or what it begins with.
 
         Raises:
             DataError: the checkpoint is one of another model.
         """
-        arrays = self._checkpoint_arrays()
+        arrays = self._saved_arrays()
         restored = arrays is not None
         if self.workers.count > 1:
-            place = np.array([restored, self.epoch, self.step, self.steps], np.int64)
-            restored, self.epoch, self.step, self.steps = self.workers.from_chief([place])[0].tolist()
+            place = np.array([restored, self.epoch, self.step, self.steps, self.stopped], np.int64)
+            found = self.workers.from_chief([place])[0].tolist()
+            restored, self.epoch, self.step, self.steps, self.stopped = found
             own = [variable.numpy() for variable in self.variables]  # to read a metric takes all workers
             arrays = self.workers.from_chief(own if arrays is None else arrays)
         if arrays is not None:
@@ -93,21 +141,20 @@ class Checkpointing(keras.callbacks.Callback):
                 self.restored_metrics = arrays[-len(self.metric_variables) :]
         return bool(restored)
 
-    def _checkpoint_arrays(self) -> list[np.ndarray] | None:
-        """Take the run_folder's checkpoint, and its position, where that is one of this phase."""
-        folder = self.run_folder
-        position, checkpoint = (folder.position, folder.checkpoint) if folder else (None, None)
-        if folder is None or position is None or checkpoint is None or position.phase != self.phase:
+    def _saved_arrays(self) -> list[np.ndarray] | None:
+        """Take the position of the checkpoint, and return its arrays."""
+        saved = None if self.store is None else self.store.load()
+        if saved is None:
             return None
         shapes = [tuple(variable.shape) for variable in self.variables]
-        if shapes != [array.shape for array in checkpoint.arrays]:
+        if shapes != [array.shape for array in saved.arrays]:
             raise DataError(
-                f"{checkpoint.folder}: is of another model or optimizer: it has {len(checkpoint.arrays)} variables, "
+                f"{saved.place}: is of another model or optimizer: it has {len(saved.arrays)} variables, "
                 f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )
-        self.epoch, self.step, self.steps = position.epoch, position.step, position.steps
-        folder.checkpoint = None  # as large as the model
-        return checkpoint.arrays
+        at = saved.position
+        self.epoch, self.step, self.steps, self.stopped = at.epoch, at.step, at.steps, at.stopped
+        return saved.arrays
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Bring back the means of an epoch that was cut off; they have just been reset."""
@@ -138,26 +185,26 @@ class Checkpointing(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Save; this callback comes after those that log."""
         self.epoch, self.step = epoch + 1, 0
+        (self.stopped,) = self.workers.any(bool(self.model.stop_training))
+        self.model.stop_training = self.stopped
         self._save()
         (self.asked,) = self.workers.any(self.asked)
         if self.asked:
             raise KeyboardInterrupt
 
     def _save(self) -> None:
-        position = Position(phase=self.phase, epoch=self.epoch, step=self.step, steps=self.steps)
+        position = Position(epoch=self.epoch, step=self.step, steps=self.steps, stopped=self.stopped)
         arrays = [variable.numpy() for variable in self.variables]
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
             raise NotFiniteError(self._advice("A weight"))
-        if self.run_folder is not None and self.clock is not None:
-            self.clock.tick()
-            self.run_folder.save(position, arrays)
+        if self.store is not None:
+            self.store.save(position, arrays)
         self.saved_at = time.monotonic()
 
     def _advice(self, what: str) -> str:
-        rate = "--pretrain-learning-rate" if self.phase == "hashing" else "--learning-rate"
         return (
-            f"{what} is NaN or infinite after {self.steps} steps of {self.phase}. The learning rate is too high, most "
-            f"often: lower {rate} and resume from the last checkpoint, which is older, by --resume --allow-changes"
+            f"{what} is NaN or infinite after {self.steps} steps. The learning rate is too high, most often: "
+            f"{self.remedy}"
         )
 
     def __enter__(self) -> "Checkpointing":
@@ -175,4 +222,5 @@ class Checkpointing(keras.callbacks.Callback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("Ending with a checkpoint, within ten steps. Once more ends at once.")
+        if self.notify is not None:
+            self.notify("Ending with a checkpoint, within ten steps. Once more ends at once.")
