@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-import saat_tf
 from saat_tf.backbones.convert import read_state_dict, write_safetensors
 from saat_tf.files import write_json
 from saat_tf.strict_json import read_json, read_object
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.json"
-PACKAGED = Path(saat_tf.__file__).parent / "presets"
+PACKAGED = Path(__file__).parents[1] / "presets"
 REMEDY = "Save the preset again, or fetch the folder again."
 Model = TypeVar("Model", bound=keras.Model)
 
