@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saat_tf.certify import certified_map
     from saat_tf.evaluation import evaluate_robustness
     from saat_tf.layers import DMFL, CodeBank
-    from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder
+    from saat_tf.models import SAAT, HashingModel, HashingTraining, as_encoder, presets
 
 __all__ = [
     "DMFL",
@@ -28,6 +28,7 @@ __all__ = [
     "as_encoder",
     "certified_map",
     "evaluate_robustness",
+    "presets",
 ]
 
 _MODULES = {
@@ -39,6 +40,7 @@ _MODULES = {
     "as_encoder": "saat_tf.models",
     "certified_map": "saat_tf.certify",
     "evaluate_robustness": "saat_tf.evaluation",
+    "presets": "saat_tf.models",
 }
 
 

@@ -13,6 +13,7 @@ from export import index
 from export.client import ClientOptions
 from export.demo.__main__ import DemoOptions
 from export.encode import EncodeOptions
+from export.from_torch import TorchImport
 from export.saved_model import SavedModelExport
 from export.serving.__main__ import ServingExport
 from export.tflite import TFLiteExport
@@ -50,6 +51,7 @@ OPTIONS = {
     "export.encode": EncodeOptions,
     "export.index": index.Command,
     "export.demo": DemoOptions,
+    "export.from_torch": TorchImport,
 }
 
 
@@ -97,14 +99,19 @@ def test_the_first_commands_of_readme_are_to_install_and_to_try():
     assert [command[2] for command in rest[:2]] == ["trainers.scenes", "export.demo"]
 
 
-def test_the_python_runs():
+def test_the_python_runs(tmp_path, monkeypatch, capsys):
     """Run the example of README and its continuation in docs/python.md, which repeats it."""
-    first, second = blocks((ROOT / "docs/python.md").read_text(encoding="utf-8"), "python")
-    assert "SAAT(" in first and "mainstay_attack(" in second and blocks(README, "python") == [first]
+    first, *others = blocks((ROOT / "docs/python.md").read_text(encoding="utf-8"), "python")
+    assert "SAAT(" in first and "keras.Sequential(" in first and blocks(README, "python") == [first]
+    assert "mainstay_attack(" in others[-1]
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(first, "README.md", "exec"), names)
-    assert names["packed_codes"].shape == (200, 4)
-    exec(compile(second, "docs/python.md", "exec"), names)
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("clean", "mainstay", "worst case", "chance"))
+    for number, block in enumerate(others):
+        exec(compile(block, f"docs/python.md, {number}", "exec"), names)
+    assert sorted(file.name for file in Path("presets/mine").iterdir())[-1] == "model.safetensors"
 
 
 def test_the_python_of_training_runs(tmp_path, monkeypatch):
@@ -120,7 +127,7 @@ def test_the_python_of_training_runs(tmp_path, monkeypatch):
 def test_readme_is_short():
     assert len(README.splitlines()) <= 150
     (code,) = blocks(README, "python")
-    assert len([line for line in code.splitlines() if line]) <= 17
+    assert len([line for line in code.splitlines() if line]) <= 20
 
 
 def test_the_results_of_readme_are_those_of_the_results_page():

@@ -121,7 +121,6 @@ def load_weights_file(backbone: keras.Model, name: str, path: str | Path) -> Non
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: the package that reads `.safetensors` files is not installed.
         UnsafeCheckpointError: the file names a class or function other than those of tensors.
         ValueError: there is no such backbone; the file is corrupt; or its tensors are not this backbone's, and the
             message lists those that are missing, left over or unfit.
@@ -150,7 +149,6 @@ def save_weights_file(backbone: keras.Model, name: str, path: str | Path, *, dty
         dtype: "float32", or "float16" for half the bytes.
 
     Raises:
-        ImportError: the package that writes `.safetensors` files is not installed.
         ValueError: there is no such backbone, or a weight is not finite in `dtype`.
     """
     arrays = backbone_spec(name).state_dict(backbone, dtype=dtype)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import safetensors.numpy
 
 from saat_tf.backbones.weights import check_weights_file, read_torch_state_dict
 from saat_tf.files import write_bytes
@@ -24,7 +25,6 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: the file is a `.safetensors` file and the package that reads them is not installed.
         UnsafeCheckpointError: a PyTorch file names a class or function other than those of tensors; nothing is run.
         ValueError: the file is truncated, corrupt, too large or not a state dict.
 
@@ -37,12 +37,6 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         return read_torch_state_dict(path)
     check_weights_file(path)
     try:
-        import safetensors.numpy  # only here, so that it stays optional
-    except ImportError as error:
-        raise ImportError(
-            f'Reading {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
-        ) from error
-    try:
         return safetensors.numpy.load_file(path)
     except Exception as error:  # a shape or a type that NumPy lacks can raise anything
         raise ValueError(
@@ -52,17 +46,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path, **metadata: str) -> None:
-    """Write named arrays to a `.safetensors` file, replaced as a whole.
-
-    Raises:
-        ImportError: the package that writes such files is not installed.
-    """
-    try:
-        import safetensors.numpy  # only here, so that it stays optional
-    except ImportError as error:
-        raise ImportError(
-            f'Writing {path} needs the package safetensors. Run: pip install "saat-tf[pretrained]"'
-        ) from error
+    """Write named arrays to a `.safetensors` file, replaced as a whole."""
     # As bytes: the package's own save_file makes the file readable by the owner alone, whatever the umask.
     contents = safetensors.numpy.save(dict(arrays), metadata=metadata)
     write_bytes(path, contents)
@@ -112,8 +96,8 @@ def load_state_dict(
             unfit.append(f"{name} ({array.dtype} {array.shape}, not float {expected})")
     if missing or left_over or unfit:
         raise ValueError(
-            f"Expected the state dict of {backbone.name}. Received: one with {_listed('missing', missing)}, "
-            f"{_listed('left over', left_over)}, {_listed('unfit', unfit)}. "
+            f"Expected the state dict of {backbone.name}. Received: one with {listed('missing', missing)}, "
+            f"{listed('left over', left_over)}, {listed('unfit', unfit)}. "
             "Choose the backbone that the file was made for, or the file of this backbone."
         )
     for name, (variable, axes) in targets.items():
@@ -180,7 +164,7 @@ def _targets(
     return targets
 
 
-def _listed(what: str, names: Iterable[str]) -> str:
+def listed(what: str, names: Iterable[str]) -> str:
     """Say how many names there are, and list them up to a bound."""
     names = sorted(names)
     more = f", and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""

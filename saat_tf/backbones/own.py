@@ -17,7 +17,7 @@ def input_size(backbone: keras.Model, image_size: ImageSize | None) -> ImageSize
             `image_size` is None.
 
     Example:
-        >>> input_size(keras.Sequential([keras.Input((8, 16, 3))]), None)
+        >>> input_size(keras.Sequential([keras.Input((8, 16, 3)), keras.layers.Flatten()]), None)
         (8, 16)
     """
     known = _shape(backbone, "input_shape")

@@ -9,8 +9,10 @@ from saat_tf.models.comdefend import PurifiedModel, Purifier
 from saat_tf.models.encoders import CodeEncoder, as_encoder
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.models.hashing_training import HashingTraining
+from saat_tf.models.preset_files import presets
 from saat_tf.models.refinements import Refinements
 from saat_tf.models.saat import SAAT
+from saat_tf.models.torch_files import hashing_model_from_torch
 
 __all__ = [
     "ATRDH",
@@ -26,4 +28,6 @@ __all__ = [
     "Purifier",
     "Refinements",
     "as_encoder",
+    "hashing_model_from_torch",
+    "presets",
 ]

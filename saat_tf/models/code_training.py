@@ -36,7 +36,7 @@ class CodeTraining(TrainingModel):
         hashing_loss: the hashing loss; by default `DPH`, the paper's.
 
     Raises:
-        ValueError: encoder and bank differ in code length.
+        ValueError: the encoder is no `HashingModel`, or encoder and bank differ in code length.
     """
 
     PARTS = ("encoder", "code_bank", "hashing_loss")
@@ -49,6 +49,11 @@ class CodeTraining(TrainingModel):
         hashing_loss: HashingLoss | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(encoder, HashingModel):
+            raise ValueError(
+                f"The encoder to train must be a HashingModel. Received: a {type(encoder).__name__}. Make one around a "
+                "Keras model from images to features: HashingModel(model, code_length=32)."
+            )
         super().__init__(encoder, **kwargs)
         if code_bank is not None and encoder.code_length != code_bank.code_length:
             raise ValueError(

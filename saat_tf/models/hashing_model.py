@@ -1,5 +1,7 @@
 """The encoder: images in, codes out."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,6 +11,7 @@ from saat_tf.codes import pack_codes
 from saat_tf.images import ImageSize, checked_images, image_shape, shaped_images, valid_images
 from saat_tf.layers import HashHead
 from saat_tf.models.image_model import ImageModel
+from saat_tf.models.preset_files import load_preset, save_preset
 
 
 @keras.saving.register_keras_serializable(package="saat_tf")
@@ -112,6 +115,33 @@ class HashingModel(ImageModel):
             "packed_codes": tf.where(ok[:, None], packed_codes, tf.zeros_like(packed_codes)),
             "ok": ok,
         }
+
+    @classmethod
+    def from_preset(cls, preset: str | Path) -> "HashingModel":
+        """Load a trained model: a name in `saat_tf.presets()`, which needs no download, or a folder.
+
+        Raises:
+            FileNotFoundError: a file of the folder is missing.
+            ValueError: there is no such preset, or it is damaged; see `saat_tf.models.preset_files.load_preset`.
+
+        Example:
+            >>> HashingModel.from_preset("scenes_32bits_saat_strong").code_length
+            32
+        """
+        return load_preset(preset, cls)
+
+    def save_to_preset(self, folder: str | Path, *, card: Mapping[str, Any], dtype: str = "float16") -> None:
+        """Write the model as a preset; see `saat_tf.models.preset_files.save_preset`.
+
+        Args:
+            folder: made where it is missing; a preset in it is replaced.
+            card: what is known of the model, such as `{"about": ..., "robustness": report.to_dict()}`.
+            dtype: of the stored weights: "float16", half the bytes, or "float32".
+
+        Raises:
+            ValueError: an unknown dtype, or a weight is not finite in it.
+        """
+        save_preset(self, folder, card=card, dtype=dtype)
 
     @tf.function(reduce_retracing=True)
     def _encode(self, images: tf.Tensor) -> tf.Tensor:

@@ -20,6 +20,7 @@ class HashingTraining(CodeTraining):
 
     Example:
         >>> import numpy as np
+        >>> from saat_tf import HashingModel
         >>> training = HashingTraining(HashingModel("small_cnn", code_length=16, image_size=16))
         >>> training.compile(optimizer="sgd")
         >>> images, labels = np.full((4, 16, 16, 3), 0.5, np.float32), np.eye(4)

@@ -9,7 +9,7 @@ from saat_tf.attacks import Knowledge, build_attack, mainstay_attack, square_att
 from saat_tf.evaluation import filled_bank
 from saat_tf.evaluation.attack_runner import attack_runner
 from saat_tf.layers import DMFL, CodeBank
-from saat_tf.models import HashingModel
+from saat_tf.models import SAAT, HashingModel
 from saat_tf.random_numbers import seed_of
 
 BITS, SIZE, CLASSES = 16, 16, 3
@@ -134,3 +134,8 @@ def test_rows_that_do_not_fit_the_bank_are_refused_and_leave_it_as_it_was(name):
     with pytest.raises(ValueError, match=message):
         bank.update(index, np.float32(codes))
     assert not bank.codes.numpy().any() and bank.code_sums().numpy().tolist() == [[1.0] * BITS] * CLASSES
+
+
+def test_what_is_no_hashing_model_is_not_trained():
+    with pytest.raises(ValueError, match=r"must be a HashingModel\. Received: a Functional\. Make one around a Keras"):
+        SAAT(functional())

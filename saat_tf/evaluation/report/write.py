@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from saat_tf.evaluation.card import DEFENSES
 from saat_tf.evaluation.report.figures import Picture
 from saat_tf.evaluation.report.report_input import ReportInput
 from saat_tf.evaluation.report.report_pictures import (
@@ -18,6 +19,7 @@ from saat_tf.evaluation.report.report_pictures import (
     targeted_pictures,
     transfer_picture,
 )
+from saat_tf.evaluation.report.sandwich import certified_rows, sandwich_pictures
 from saat_tf.evaluation.scores import DefenseScores, score_defense
 from saat_tf.files import write_bytes
 from saat_tf.metrics import TIE_RULE, chance_map
@@ -72,6 +74,8 @@ def report_page(report: ReportInput, figures: Path) -> bytes:
         pictures={section: [_embedded(x, figures) for x in shown] for section, shown in pictures.items()},
         facts=dict(_flat({name: x for name, x in report.card.items() if name not in ("results", "config")})),
         config=dict(_flat(report.config)),
+        certificates=certified_rows(report.card),
+        titles=DEFENSES,
     )  # fmt: skip
     # A file name that is no valid UTF-8 arrives as lone surrogates.
     return html.encode("utf-8", "replace")
@@ -86,6 +90,7 @@ def _pictures(
     models = [(f"{i}-{_slug(x.title)}", x.title, x.encoded) for i, x in enumerate(report.defenses, 1)]
     return {
         "maps": [map_picture(scores, chance, metric), *series_pictures(scores, chance, metric)],
+        "certified": list(sandwich_pictures(report.card, chance)),
         "curves": [x for model in models for x in curve_pictures(*model, scores[model[1]], data, chance)],
         "targeted": [x for model in models for x in targeted_pictures(*model, scores[model[1]], data)],
         "examples": list(_examples(report, models, scores)),

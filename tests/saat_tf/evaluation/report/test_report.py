@@ -65,7 +65,25 @@ def defense(title, wrong):
 
 
 FULL = ReportInput(
-    card={"dataset": "drawn", "epsilon_255": 8.0, "versions": {"numpy": "2"}, "results": [{"value": "not shown"}]},
+    card={
+        "dataset": "drawn",
+        "epsilon_255": 8.0,
+        "versions": {"numpy": "2"},
+        "results": [
+            {"value": "not shown"},
+            {
+                "defense": "saat",
+                "attack": "certified by ibp",
+                "epsilon_255": 2.0,
+                "value": 0.4321,
+                "clean_map": 0.8,
+                "certified_bits": 12.3,
+                "confidence": 1.0,
+                "num_queries": 9,
+                "top_k": 20,
+            },
+        ],
+    },
     data=DATA,
     defenses=[defense("undefended", 0.5), defense("SAAT & <others>", 0.2)],
     config={"run_dir": "runs/<img src=x onerror=alert(1)>", "bits": 16},
@@ -101,7 +119,7 @@ def test_each_figure_lies_beside_the_page_as_png_and_svg_and_is_the_one_in_the_p
     shown = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', html)]
     assert sorted(shown) == sorted(pngs.values())
     assert all(Image.open(io.BytesIO(png)).convert("L").getextrema() != (255, 255) for png in shown)
-    expected = {"maps", "map-by-epsilon-1", "map-by-steps-1", "transfer"}
+    expected = {"maps", "map-by-epsilon-1", "map-by-steps-1", "certified-1", "transfer"}
     for slug in ("1-undefended", "2-saat-others"):
         parts = ("precision-recall", "precision-at-n", "target-precision-at-n", "mainstay-distances", "query-1")
         expected |= {f"{slug}-{part}" for part in (*parts, "query-2")}
@@ -195,3 +213,10 @@ def test_each_figure_is_legible_on_a_phone(browser, report):
     widths = page.evaluate("[...document.images].map(i => i.clientWidth)")
     page.close()
     assert min(widths) / 4.6 * 10 / 72 >= 9
+
+
+def test_the_page_shows_what_is_certified_where_it_is(report, tmp_path):
+    page = report.read_text(encoding="utf-8")
+    assert "certified by ibp" in page and "0.432" in page and "12.3" in page
+    assert (report.parent / "figures" / "certified-1.png").is_file()
+    assert "certified by" not in write_report(BARE, tmp_path).read_text(encoding="utf-8")
