@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from saat_tf.attacks import mainstay_attack
 from saat_tf.evaluation import evaluate, result_value
+from saat_tf.training import checkpointing
 from tests.small_graphs import small_graphs
 from trainers import sweep
-from trainers.callbacks import checkpointing
 from trainers.callbacks.model_selection import hold_out
 from trainers.recipes.scenes import ScenesRecipe, load
 from trainers.tuning.trial import TrialRunner
