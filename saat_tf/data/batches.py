@@ -74,6 +74,7 @@ def training_epochs(
         ValueError: `random_crop` of a split whose images are cut already.
 
     Example:
+        >>> import numpy as np
         >>> from saat_tf.data import array_split
         >>> split = array_split(np.zeros((5, 2, 2, 3), np.float32), np.eye(5, dtype=np.float32))
         >>> batches = training_epochs(split, 2, seed=0)
