@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 import tyro
+from PIL import Image
 
 from benchmarks.drawn_images import drawn_files, expected_pixels
 from benchmarks.mutated_images import mutated_images
@@ -57,7 +58,7 @@ def damaged_difference(contents: bytes, decoded: np.ndarray | None) -> tuple[str
     """Say who reads a file that may be damaged, and how the pixels differ where both do."""
     try:
         expected = expected_pixels(contents)
-    except (OSError, ValueError, SyntaxError, struct.error, IndexError):  # what PIL raises for damaged files
+    except (OSError, ValueError, SyntaxError, struct.error, IndexError, Image.DecompressionBombError):  # by damage
         return ("neither" if decoded is None else "this project alone"), None
     if decoded is None:
         return "PIL alone", None

@@ -97,6 +97,8 @@ class StepModel(keras.Model):
         if not self.jit_compile:
             super().make_train_function(force)
         elif self.train_function is None or force:
+            # What makes an optimizer's variables is not to be compiled.
+            self.optimizer.build(self.trainable_variables)
             self.train_function = _on_next_batch(self.train_step)
 
     def make_test_function(self, force: bool = False) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from benchmarks.fuzz import WHOLE, send
-from benchmarks.mutated_images import bomb
+from benchmarks.mutated_images import bomb, mutated_images
 from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 
@@ -136,10 +136,12 @@ def test_a_decompression_bomb_is_refused_by_the_size_that_it_declares(signatures
 
 
 def test_damaged_files_of_all_kinds_are_read_or_refused_one_by_one(signatures):
-    found, _, coded, memory = send(signatures["encode_bytes"], 600)
+    found, _, coded, memory = send(signatures["encode_bytes"], mutated_images(600))
     assert coded == 0 and sum(sent for _, sent in found.values()) == 600
     assert found[WHOLE][0] == found[WHOLE][1] and found["nothing"][0] == found["noise"][0] == 0
-    again = send(signatures["encode_bytes"], 600)[3]  # the largest picture of the first time needs its memory once
+    again = send(signatures["encode_bytes"], mutated_images(600))[
+        3
+    ]  # the largest picture of the first time needs its memory once
     assert again[-1] - memory[-1] < 30
 
 

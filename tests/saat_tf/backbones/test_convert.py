@@ -1,7 +1,6 @@
 """Weights from safetensors files, and the names in them."""
 
 import pickle
-import sys
 
 import keras
 import numpy as np
@@ -70,11 +69,3 @@ def test_files_that_are_none_are_refused_by_name(content, tmp_path):
 def test_a_missing_file_is_an_error(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=name):
         read_state_dict(tmp_path / name)
-
-
-def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-    safetensors.save_file(ARRAYS, path)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ImportError, match=r'pip install "saat-tf\[pretrained\]"'):
-        read_state_dict(path)

@@ -50,8 +50,18 @@ def record_folder(image_list, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def png_only(monkeypatch):
+    """Decode PNG alone: the graph of all kinds, whose pixels other tests compare, takes a second for each data set."""
+
+    def decode_png(contents, *, apply_orientation=True):
+        return tf.io.decode_png(contents, channels=3)
+
+    monkeypatch.setattr("saat_tf.data.decoding.decode.decode_pixels", decode_png)
+
+
 @pytest.fixture(params=["arrays", "cached arrays", "files", "cached files", "disk cache", "records", "cached records"])
-def split(request, arrays, image_list, record_folder, tmp_path):
+def split(request, arrays, image_list, record_folder, tmp_path, png_only):
     cache = request.param.startswith("cached")
     if request.param.endswith("records"):
         return record_split(record_folder, "train", SIZE, SIZE, cache=cache)
@@ -158,7 +168,7 @@ def test_the_sides_of_images_are_known_to_the_graph(split):
         assert index.shape.as_list() == [None]
 
 
-def test_files_are_resized_and_cut(image_list):
+def test_files_are_resized_and_cut(image_list, png_only):
     images, _, _ = next(iter(evaluation_batches(file_split(image_list, 4, 6), COUNT)))
     for path, image in zip(image_list.paths, images.numpy(), strict=True):
         with Image.open(path) as stored:
@@ -240,6 +250,7 @@ def test_training_evaluation_caches_records_and_export_show_the_same_pixels_bit_
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("kind", ["files", "records"])
+@pytest.mark.usefixtures("png_only")
 def test_random_crops_are_new_in_every_epoch_and_repeat_with_the_seed(kind, cache, image_list, record_folder, arrays):
     if kind == "files":
         split = file_split(image_list, 5, SIZE, cache=cache)
@@ -272,6 +283,7 @@ def test_images_that_are_cut_already_cannot_be_cropped_at_random(arrays, image_l
 @pytest.mark.parametrize(
     "kind, count", [("arrays", 1), ("arrays", COUNT), ("arrays", 2), ("files", 3), ("records", 3), ("records", 2)]
 )
+@pytest.mark.usefixtures("png_only")
 def test_shards_together_hold_every_item_once_whatever_their_number(kind, count, arrays, image_list, record_folder):
     whole = {
         "arrays": lambda: array_split(*arrays),
@@ -366,7 +378,7 @@ def test_a_strategy_shards_a_whole_split_and_leaves_a_shard_alone(arrays):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "records"])
-def test_workers_that_shard_automatically_get_every_item_of_a_whole_split_once(kind, arrays, record_folder):
+def test_workers_that_shard_automatically_get_every_item_of_a_whole_split_once(kind, arrays, record_folder, png_only):
     # What MultiWorkerMirroredStrategy applies to the data set that `fit` is given.
     from tensorflow.python.data.experimental.ops.distribute import _AutoShardDataset
 
