@@ -138,7 +138,7 @@ def test_a_space_is_drawn_within_its_bounds_on_its_scale():
         (["learning-rate=1..nan"], "must be values"),
         (["learning-rate=0.1..0.01"], "from low to high"),
         (["weight-decay=0..0.01:log"], "begins above 0"),
-        (["learning-rate=0.1,0.2:log"], "nothing a list"),
+        (["learning-rate=0.1,0.2:log"], "a list may not"),
         (["num-steps=3,3"], "each value once"),
         (["learning-rate=0,0.1"], "--space learning-rate=0,0.1: --learning-rate must be above 0"),
         (["epsilon-255=8..300"], "--epsilon-255 must be in"),
