@@ -1,5 +1,6 @@
 """Train on one, two and four logical CPUs and compare; run by test_replicas.py in a process of its own."""
 
+import functools
 import sys
 import tempfile
 
@@ -25,11 +26,21 @@ from trainers.distributed.strategy import synchronize_batch_norm  # noqa: E402
 BITS, BATCH, STEPS = 16, 8, 5
 
 
-def train(build, strategy, split, precision="float32"):
+def small_cnn(precision="float32"):
+    return HashingModel("small_cnn", BITS, 16, precision=precision)
+
+
+def own_network():
+    """An encoder around a network of the caller, with Keras' own batch norm."""
+    layers = [keras.layers.Conv2D(6, 3, strides=2), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    return HashingModel(keras.Sequential([keras.Input((16, 16, 3)), *layers]), BITS)
+
+
+def train(build, strategy, split, make=small_cnn):
     """Return the model after five steps, and its losses over them."""
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        encoder = HashingModel("small_cnn", BITS, 16, precision=precision)
+        encoder = make()
         training = build(encoder, CodeBank.from_labels(split.labels, BITS))
         training.compile(keras.optimizers.SGD(0.05, momentum=0.9))
         training.optimizer.build(training.trainable_variables)
@@ -48,12 +59,12 @@ def train(build, strategy, split, precision="float32"):
     return training, filled, {name: float(value) for name, value in training.get_metrics_result().items()}
 
 
-def compare(build, count, strategy):
+def compare(build, count, strategy, make=small_cnn):
     """Check that the replicas end where one ends that has their batches to itself."""
     scenes = draw_scenes(count, image_size=16, seed=3)
     split = array_split(scenes.images, scenes.labels)
-    alone, filled, losses = train(build, tf.distribute.get_strategy(), split)
-    together, filled_together, losses_together = train(build, strategy, split)
+    alone, filled, losses = train(build, tf.distribute.get_strategy(), split, make)
+    together, filled_together, losses_together = train(build, strategy, split, make)
     np.testing.assert_allclose(filled_together, filled, atol=1e-5)
     assert (filled_together != 0).any(axis=1).all()
     for one, other in zip(alone.encoder.variables, together.encoder.variables, strict=True):
@@ -73,7 +84,7 @@ def compare(build, count, strategy):
     # A comparison with nothing moved would prove nothing.
     trained = alone.encoder.variables[0].numpy()
     keras.utils.set_random_seed(1)
-    assert np.abs(HashingModel("small_cnn", BITS, 16).variables[0].numpy() - trained).max() > 1e-3
+    assert np.abs(make().variables[0].numpy() - trained).max() > 1e-3
 
 
 def saat(encoder, bank):
@@ -88,9 +99,10 @@ def one_overflow_skips_the_step_in_all(strategy):
     """Check that replicas in half precision train alike, and that they skip a step where the second one overflows."""
     scenes = draw_scenes(16, image_size=16, seed=3)
     split = array_split(scenes.images, scenes.labels)
+    half = functools.partial(small_cnn, "mixed_float16")
     with tiny_encoders():
-        training, _, losses = train(hashing, strategy, split, "mixed_float16")
-        _, _, alone = train(hashing, tf.distribute.get_strategy(), split, "mixed_float16")
+        training, _, losses = train(hashing, strategy, split, half)
+        _, _, alone = train(hashing, tf.distribute.get_strategy(), split, half)
     np.testing.assert_allclose([*losses.values()], [*alone.values()], rtol=2e-2)
     optimizer, variables = training.optimizer, training.trainable_variables
     assert int(optimizer.step_counter.numpy()) == STEPS
@@ -145,5 +157,6 @@ if count == 2:
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
     one_overflow_skips_the_step_in_all(strategy)
 else:
+    compare(hashing, 11, strategy, own_network)
     compare(hashing, 11, strategy)  # batches of 8 and 3, the latter smaller than the number of replicas
 check_small_batches(strategy)
