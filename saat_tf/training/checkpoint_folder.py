@@ -18,7 +18,7 @@ FACT_FIELDS = {"position": dict, "identity": dict, "epochs": list, "history": di
 
 
 class ResumedHistory(keras.callbacks.History):
-    """A history that goes on from the epochs of before.
+    """History that continues that of the epochs before the interruption.
 
     Args:
         epochs: numbers of the epochs.
