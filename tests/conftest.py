@@ -11,8 +11,16 @@ import pytest
 from PIL import Image
 
 from saat_tf.data.tfds import coco, flickr25k
+from tests.small_graphs import tiny_encoders
 
 CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture(scope="module")
+def tiny_small_cnn():
+    """One convolution in place of small_cnn, for modules whose tests are the same on any network."""
+    with tiny_encoders("small_cnn"):
+        yield
 
 
 @pytest.fixture(scope="module")

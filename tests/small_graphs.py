@@ -20,16 +20,18 @@ from saat_tf.models import image_model
 def tiny_backbone(image_size: int) -> keras.Model:
     """Build one convolution and a batch norm."""
     inputs = keras.Input((image_size, image_size, 3))
-    x = keras.layers.Conv2D(6, 3, strides=2, use_bias=False)(inputs)
+    x = keras.layers.Conv2D(6, 4, strides=4, use_bias=False)(inputs)
     x = keras.layers.ReLU()(BatchNormalization(momentum=0.9)(x))
-    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, keras.layers.Flatten()(x))
 
 
 @contextlib.contextmanager
-def tiny_encoders() -> Iterator[None]:
-    """Have every encoder built on `tiny_backbone`."""
+def tiny_encoders(*names: str) -> Iterator[None]:
+    """Have every encoder, or those of the backbones named, built on `tiny_backbone`."""
     spec = dataclasses.replace(backbone_spec("small_cnn"), build=tiny_backbone)
-    with mock.patch.object(image_model, "backbone_spec", lambda name: spec):
+    with mock.patch.object(
+        image_model, "backbone_spec", lambda name: spec if not names or name in names else backbone_spec(name)
+    ):
         yield
 
 

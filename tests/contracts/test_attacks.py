@@ -27,6 +27,8 @@ from saat_tf.layers import DMFL
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("tiny_small_cnn")
+
 BITS, SIZE, NUM_STEPS, NUM_QUERIES = 16, 16, 3, 12
 BALL = ThreatModel.from_255(8)
 SEED, OTHER_SEED = tf.constant([3, 37]), tf.constant([3, 5])
@@ -91,7 +93,7 @@ def prototype_codes(labels):
 
 
 def make_victim(precision="float32"):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(2)
     encoder = HashingModel("small_cnn", BITS, SIZE, precision=precision)
     scenes = draw_scenes(60, image_size=SIZE, seed=0)
     logits = tf.cast(encoder.logits(scenes.images), tf.float32).numpy()

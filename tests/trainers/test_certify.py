@@ -17,8 +17,8 @@ QUERIES = 4
 
 
 @pytest.fixture
-def run_dir(scenes_run, tmp_path):
-    return shutil.copytree(scenes_run[0], tmp_path / "run")
+def run_dir(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 def options(run_dir, **changes):

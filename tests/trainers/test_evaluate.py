@@ -19,8 +19,8 @@ QUERIES = 10
 
 
 @pytest.fixture
-def run_dir(scenes_run, tmp_path):
-    return shutil.copytree(scenes_run[0], tmp_path / "run")
+def run_dir(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 def options(run_dir, **changes):
@@ -179,8 +179,8 @@ BAD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
-def test_bad_options_are_refused_before_anything_is_loaded(scenes_run, changes, message, capsys):
-    assert main(options(scenes_run[0], **changes)) == 2
+def test_bad_options_are_refused_before_anything_is_loaded(tiny_run, changes, message, capsys):
+    assert main(options(tiny_run, **changes)) == 2
     assert message in capsys.readouterr().err
 
 

@@ -10,6 +10,8 @@ from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DPH, consistency_loss
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, Refinements
 
+pytestmark = pytest.mark.usefixtures("tiny_small_cnn")
+
 BITS, SIDE = 16, 16
 
 

@@ -16,6 +16,7 @@ from saat_tf.models.comdefend import Purifier
 from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, Steps
 from saat_tf.threat_model import ThreatModel
 from tests import gpu_kernels
+from tests.small_graphs import tiny_encoders
 
 BITS, SIDE, ITEMS = 16, 16, 12
 LABELS = draw_scenes(ITEMS, image_size=SIDE, seed=3).labels
@@ -35,7 +36,13 @@ pytestmark = pytest.mark.skipif(
 
 
 def encoder(**options):
-    return HashingModel("small_cnn", BITS, SIDE, **options)
+    """One convolution: what small_cnn adds to a step, its encoder and a step of hashing and SAAT on it show."""
+    with tiny_encoders():
+        return HashingModel("small_cnn", BITS, SIDE, **options)
+
+
+def small_cnn():
+    return HashingModel("small_cnn", BITS, SIDE)
 
 
 def bank(labels=LABELS):
@@ -79,7 +86,8 @@ def with_dropout():
 
 
 STEPS = {
-    "hashing": lambda: step_of(HashingTraining(encoder(), bank(), DPH())),
+    "hashing": lambda: step_of(HashingTraining(small_cnn(), bank(), DPH())),
+    "saat of small_cnn": lambda: step_of(SAAT(small_cnn(), bank(), DPH(), num_steps=2)),
     "saat": lambda: step_of(saat()),
     "saat in inference": lambda: step_of(saat(inner_training="inference")),
     "cgat": lambda: step_of(CgAT(encoder(), bank(), DPH(), num_steps=2)),
@@ -159,7 +167,7 @@ def test_an_attack_runs_on_a_gpu_alone(name):
 
 
 def test_the_encoder_runs_on_a_gpu_alone():
-    model = encoder()
+    model = small_cnn()
     for encode in (model.encode, model.for_inference().encode):
         check_kernels(tf.function(encode).get_concrete_function(BATCH[0]))
 

@@ -19,6 +19,8 @@ from saat_tf.models.inner.yopo import FirstLayerSteps
 from saat_tf.random_numbers import uniform
 from saat_tf.threat_model import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("tiny_small_cnn")
+
 BITS, SIDE, BATCH = 16, 16, 8
 EPSILON = 8 / 255
 SEED = tf.constant([3, 4])

@@ -14,6 +14,8 @@ from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashNet, OrthoHash
 from saat_tf.models import SAAT, HashingModel, HashingTraining
 
+pytestmark = pytest.mark.usefixtures("tiny_small_cnn")
+
 BITS, CLASSES = 16, 10
 # The published weights of DPSH and DSDH are for thousands of items: they count N times less than here.
 LOSSES = {
@@ -65,7 +67,7 @@ def test_training_lowers_the_loss_and_brings_relevant_items_together(split, batc
     training.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     step = tf.function(training.train_step, autograph=False)
     losses = []
-    for _ in range(25):
+    for _ in range(60):
         training.reset_metrics()
         losses.append(float(step(batch)["hashing_loss"]))
     assert losses[-1] < 0.9 * losses[0]

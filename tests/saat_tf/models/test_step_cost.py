@@ -10,6 +10,8 @@ from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, HashNet
 from saat_tf.models import ATRDH, SAAT, CgAT, HashingModel, HashingTraining
 
+pytestmark = pytest.mark.usefixtures("tiny_small_cnn")
+
 BITS = 16
 
 

@@ -21,7 +21,7 @@ from saat_tf.metrics.bootstrap import bootstrap_interval
 from saat_tf.models import AdversarialClassifier, Classifier
 from saat_tf.models.inner import NFGSM
 from saat_tf.threat_model import ThreatModel
-from tests.trainers.commands import ROOT, run
+from tests.trainers.commands import ROOT
 from trainers.callbacks.accuracy_probe import AccuracyProbe
 from trainers.recipes.class_data import load_class_data
 from trainers.recipes.pretrain_recipe import PretrainRecipe
@@ -117,8 +117,7 @@ def test_a_run_killed_and_resumed_ends_with_the_same_weights(folder, whole, tmp_
         "phase": "classification", "epoch": 1, "step": 2, "steps": 7
     }  # fmt: skip
     # What is exported on the way is that checkpoint's, and changes nothing of how the run ends.
-    exported = run("trainers.pretrain", *arguments, "--resume", "--export-only")
-    assert exported.returncode == 0, exported.stderr
+    assert start(recipe_of(folder, run_dir, export_only=True)) == 0
     card = json.loads((run_dir / "export" / "card.json").read_text())
     assert card["passes_over_data"] == 1.4 and not (run_dir / "card.json").exists()
     assert weights_of(run_dir) != weights_of(whole)
