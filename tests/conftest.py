@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from saat_tf.data.tfds import coco, flickr25k
-from tests.small_graphs import tiny_encoders
+from tests.small_graphs import flat_backbone, tiny_encoders
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -19,7 +19,7 @@ CHROMIUM = "/usr/bin/chromium"
 @pytest.fixture(scope="module")
 def tiny_small_cnn():
     """One convolution in place of small_cnn, for modules whose tests are the same on any network."""
-    with tiny_encoders("small_cnn"):
+    with tiny_encoders("small_cnn", build=flat_backbone):
         yield
 
 

@@ -93,7 +93,7 @@ def prototype_codes(labels):
 
 
 def make_victim(precision="float32"):
-    keras.utils.set_random_seed(2)
+    keras.utils.set_random_seed(0)
     encoder = HashingModel("small_cnn", BITS, SIZE, precision=precision)
     scenes = draw_scenes(60, image_size=SIZE, seed=0)
     logits = tf.cast(encoder.logits(scenes.images), tf.float32).numpy()
@@ -258,7 +258,7 @@ def test_a_graph_does_what_eager_execution_does_and_a_seed_repeats_its_result(ca
 
 def test_a_batch_of_one_is_served(case, victim):
     _, attack, _, graph = case
-    images, labels = victim.images[3:], victim.labels_for(attack)[3:]
+    images, labels = victim.images[:1], victim.labels_for(attack)[:1]
     result = graph(images, labels, SEED).numpy()
     assert result.shape == (1, SIZE, SIZE, 3)
     BALL.verify(result, images)

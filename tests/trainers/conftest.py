@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.small_graphs import small_graphs
+from tests.small_graphs import flat_backbone, small_graphs
 from tests.trainers.commands import SMALL, run
 from trainers.recipes import scenes
 from trainers.recipes.scenes import ScenesRecipe
@@ -24,7 +24,7 @@ def made_tiny_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     small = {"bits": 16, "pretrain_epochs": 2, "epochs": 1, "num_steps": 2, "attack_steps": 3}
     recipe = ScenesRecipe(run_dir=run_dir, num_train=96, num_queries=10, **small)
-    with small_graphs():
+    with small_graphs(flat_backbone):
         assert main(recipe, "scenes", lambda: scenes.load(recipe)) == 0
     return run_dir
 
@@ -32,5 +32,5 @@ def made_tiny_run(tmp_path_factory):
 @pytest.fixture
 def tiny_run(made_tiny_run):
     """The folder of a run of one convolution, for tests that are the same on any network, and what it needs to load."""
-    with small_graphs():
+    with small_graphs(flat_backbone):
         yield made_tiny_run

@@ -10,7 +10,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from saat_tf.layers import CodeBank  # noqa: E402
 from saat_tf.losses import HSWD  # noqa: E402
 from saat_tf.models import SAAT, HashingModel  # noqa: E402
-from tests.small_graphs import tiny_encoders  # noqa: E402
+from tests.small_graphs import flat_backbone, tiny_encoders  # noqa: E402
 
 GPU, HOST = "CPU:0", "CPU:1"
 ON_HOST = (tf.int32, tf.string)  # no GPU has an assignment of these
@@ -28,7 +28,7 @@ rng = np.random.default_rng(0)
 labels = (rng.random((8, 5)) < 0.4).astype(np.float32)
 batch = tuple(map(tf.constant, (rng.random((8, 16, 16, 3), np.float32), labels, np.arange(8))))
 losses = {}
-with tf.variable_creator_scope(placed), tiny_encoders():
+with tf.variable_creator_scope(placed), tiny_encoders(build=flat_backbone):
     for jit_compile in (False, True):
         keras.utils.set_random_seed(0)
         saat = SAAT(HashingModel("small_cnn", 16, 16), CodeBank.from_labels(labels, 16), HSWD(), num_steps=2)

@@ -16,7 +16,7 @@ from saat_tf.models.comdefend import Purifier
 from saat_tf.models.inner import NFGSM, YOPO, FGSMPrior, Free, Steps
 from saat_tf.threat_model import ThreatModel
 from tests import gpu_kernels
-from tests.small_graphs import tiny_encoders
+from tests.small_graphs import flat_backbone, tiny_encoders
 
 BITS, SIDE, ITEMS = 16, 16, 12
 LABELS = draw_scenes(ITEMS, image_size=SIDE, seed=3).labels
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 
 def encoder(**options):
     """One convolution: what small_cnn adds to a step, its encoder and a step of hashing and SAAT on it show."""
-    with tiny_encoders():
+    with tiny_encoders(build=flat_backbone):
         return HashingModel("small_cnn", BITS, SIDE, **options)
 
 

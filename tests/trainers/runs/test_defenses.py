@@ -10,7 +10,7 @@ import pytest
 from saat_tf.command_line import USAGE_ERROR
 from saat_tf.data import evaluation_batches, training_epochs
 from saat_tf.layers import CodeBank
-from tests.small_graphs import small_graphs
+from tests.small_graphs import flat_backbone, small_graphs
 from trainers import comdefend
 from trainers.callbacks import model_selection as selection
 from trainers.comdefend import ComDefendOptions
@@ -30,7 +30,7 @@ SMALL = {**SMALL, "num_train": 64, "num_queries": 6, "batch_size": 32}
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """Names, files and averages are the same on any network."""
-    with small_graphs():
+    with small_graphs(flat_backbone):
         yield
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from saat_tf.data import CLASS_NAMES, DataError, draw_scenes, read_image_lists
 from saat_tf.metrics import chance_map
-from tests.small_graphs import small_graphs
+from tests.small_graphs import flat_backbone, small_graphs
 from tests.trainers.commands import SMALL, run
 from trainers.recipes.file_data import load_files
 from trainers.recipes.published import CocoRecipe
@@ -200,7 +200,7 @@ def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp
     damaged = photo_folder / "images" / "0-1.jpg"  # in the training set and in the database
     damaged.write_bytes(damaged.read_bytes()[:200])
     options = ["--data-dir", photo_folder, "--run-dir", run_dir, "--skip-unreadable", "--random-crop"]
-    with small_graphs():
+    with small_graphs(flat_backbone):
         done = run_here("trainers.corel5k", *options, "--no-pretrained", *SMALL, *NETWORK)
     assert done.returncode == 0, done.stderr
     assert "19 training images, 29 in the database, 6 queries" in done.stdout
@@ -223,7 +223,7 @@ def test_a_cache_on_disk_gives_the_images_of_the_files(photo_folder, tmp_path):
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="needs the real COCO images of shared/data/coco_mini")
 def test_real_coco_images_train_from_the_command_line(tmp_path, run_here):
     options = ["--data-dir", COCO_MINI, "--run-dir", tmp_path / "run", "--limit-train", 32]
-    with small_graphs():
+    with small_graphs(flat_backbone):
         done = run_here("trainers.coco", *options, *SMALL, *NETWORK)
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "run" / "card.json").read_text())
