@@ -15,7 +15,7 @@ import tyro
 from matplotlib.axes import Axes
 
 from benchmarks.timing import ROOT
-from export.encoder.run_encoder import Model, load_encoder
+from export.encoder.source import EncoderSource, Model
 from saat_tf.attacks import mainstay_attack
 from saat_tf.data import RetrievalData, subset
 from saat_tf.evaluation import attack_split, encode_data, knowledge
@@ -51,7 +51,10 @@ def main(options: PictureOptions) -> None:
     card = read_card(options.run_dir)
     data = load_run_data(options.run_dir, card)
     data = dataclasses.replace(data, test=subset(data.test, np.array(options.queries)))
-    searches = {title: _searches(load_encoder(options.run_dir, name)[0], data) for name, title in MODELS.items()}
+    searches = {
+        title: _searches(EncoderSource(run_dir=options.run_dir, model=name).load()[0], data)
+        for name, title in MODELS.items()
+    }
     _draw(data, searches, options.out)
 
 

@@ -16,8 +16,9 @@ class TorchImport:
     """Make a preset of the state dict of a PyTorch hashing network: alexnet, vgg or resnet and a linear hash layer.
 
     Command: python -m export.from_torch --weights net.pth --backbone alexnet --hash-layer hash_layer --out presets/net
-    In Python, HashingModel.from_preset("presets/net") loads it, to be attacked, evaluated and exported. Nothing in the
-    file is run; tensors that are missing, left over or unfit are listed.
+    In Python, HashingModel.from_preset("presets/net") loads it, to be attacked and evaluated; python -m
+    export.saved_model, export.serving and export.tflite take it by --preset presets/net. Nothing in the file is run;
+    tensors that are missing, left over or unfit are listed.
     """
 
     weights: Path

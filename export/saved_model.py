@@ -8,8 +8,7 @@ import keras
 import tensorflow as tf
 import tyro
 
-from export.encoder.model_card import Model
-from export.encoder.run_encoder import load_encoder
+from export.encoder.source import EncoderSource
 from saat_tf.command_line import ExitCode
 from saat_tf.data.decoding.tolerant_decode import decode_batch
 from saat_tf.files import atomic, write_json
@@ -18,8 +17,10 @@ from saat_tf.models import HashingModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SavedModelExport:
-    """Write the encoder of a run as a SavedModel that returns packed codes. It contains the encoder alone.
+class SavedModelExport(EncoderSource):
+    """Write an encoder as a SavedModel that returns packed codes. It contains the encoder alone.
+
+    The encoder is that of a run (--run-dir), of a preset (--preset), or of a file (--keras-file).
 
     Signatures, each with the batch first:
       serving_default  images, float32 (batch, S, S, 3) in [0, 1]  ->  packed_codes, uint8 (batch, bits / 8);
@@ -32,14 +33,10 @@ class SavedModelExport:
     the other items of the batch are not affected.
     """
 
-    run_dir: Path
-    """Folder of a finished run."""
     out: Path
     """Folder to write. With --version, the folder of all versions, as TF Serving reads it."""
     version: int | None = None
     """Write into the folder OUT/VERSION."""
-    model: Model = "robust"
-    """The adversarially trained encoder, or the undefended one."""
 
 
 def export_saved_model(
@@ -117,7 +114,7 @@ def main(options: SavedModelExport) -> int:
     with ExitCode() as outcome:
         if options.version is not None and options.version < 1:
             raise ValueError(f"--version must be at least 1. Received: {options.version}.")
-        encoder, card = load_encoder(options.run_dir, options.model)
+        encoder, card = options.load()
         export_saved_model(encoder, out, **decoding_of(card), card=card)
     if outcome.code:
         return outcome.code

@@ -4,25 +4,27 @@ import dataclasses
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rich.table
 import tyro
 
-from export.encoder.model_card import Model
-from export.encoder.run_encoder import load_encoder
+from export.encoder.source import EncoderSource
 from export.litert.conversion import LiteRTEncoder, Variant, convert
 from export.litert.parity import encode_all, milliseconds, parity
 from saat_tf.attacks import mainstay_attack
 from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData
+from saat_tf.data.list_format import find_list
 from saat_tf.evaluation import encode_data, knowledge, machine
 from saat_tf.evaluation.evaluate import attack_split
 from saat_tf.files import atomic, write_json
+from saat_tf.metrics import chance_map
 from saat_tf.models import HashingModel
 from saat_tf.threat_model import ThreatModel
 from trainers.console.output import CONSOLE, quiet_libraries, track
-from trainers.recipes.data_sets import load_data_of
+from trainers.recipes.data_sets import DATA_SETS, load_data_of
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.training import EVALUATION_BATCH
@@ -31,8 +33,11 @@ ORIGINAL = "keras"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TFLiteExport:
-    """Convert the encoder of a run to LiteRT, and measure on the run's data what that changes.
+class TFLiteExport(EncoderSource):
+    """Convert an encoder to LiteRT, and measure on images what that changes.
+
+    The encoder is that of a run (--run-dir), measured on the run's data; or of a preset (--preset) or a file
+    (--keras-file), measured on those in --data-dir.
 
     Writes OUT/<variant>.tflite (images, float32 (batch, S, S, 3) in [0, 1] -> packed_codes, uint8 (batch, bits / 8)),
     OUT/parity.json and OUT/model_card.json.
@@ -41,12 +46,8 @@ class TFLiteExport:
     is an attack by transfer: an attacker who has the variant itself can only do better.
     """
 
-    run_dir: Path
-    """Folder of a finished run."""
     out: Path
     """Folder to write."""
-    model: Model = "robust"
-    """The adversarially trained encoder, or the undefended one."""
     variants: tuple[Variant, ...] = typing.get_args(Variant)
     """Conversions to make."""
     num_images: int = 256
@@ -54,7 +55,8 @@ class TFLiteExport:
     num_queries: int = 500
     """Measure on the first so many queries."""
     data_dir: Path | None = None
-    """Where the images are now, if not where the run found them."""
+    """Of a run, where the images are now, if not where the run found them. Otherwise the images to measure on: a folder
+    of class folders, or in the list format."""
 
 
 def main(options: TFLiteExport) -> int:
@@ -62,8 +64,8 @@ def main(options: TFLiteExport) -> int:
     quiet_libraries()
     with ExitCode() as outcome:
         check_options(options)
-        encoder, card = load_encoder(options.run_dir, options.model)
-        recipe, data = load_data_of(read_card(options.run_dir), options.data_dir)
+        encoder, card = options.load()
+        recipe, data = load_data(options, encoder)
         labels = data.test.labels[: options.num_queries]
         data = dataclasses.replace(data, test=dataclasses.replace(data.test, labels=labels))
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +76,13 @@ def main(options: TFLiteExport) -> int:
             about = {
                 "attack": "mainstay",
                 "attack_steps": recipe.attack_steps,
-                "crafted_on": "the Keras model in float32; for the variants an attack by transfer",
+                "surrogate": "the Keras model in float32; for the variants an attack by transfer",
                 "num_queries": len(labels),
-                **{name: card[name] for name in ("dataset", "backbone", "code_length", "epsilon_255", "chance_map")},
-                "defense": card["defense"],
+                "dataset": data.name,
+                "epsilon_255": recipe.epsilon_255,
+                "chance_map": card.get("chance_map", chance_map(labels, data.database.labels)),
+                **{name: card[name] for name in ("backbone", "code_length")},
+                "defense": card.get("defense"),
                 "top_k": recipe.top_k,
                 "versions": card["exported_with"],
                 "machine": machine(),
@@ -85,7 +90,7 @@ def main(options: TFLiteExport) -> int:
             write_json(whole / "parity.json", {**about, "variants": rows})
     if outcome.code:
         return outcome.code
-    CONSOLE.print(table_of(rows, card))
+    CONSOLE.print(table_of(rows, about))
     return 0
 
 
@@ -103,6 +108,30 @@ def check_options(options: TFLiteExport) -> None:
             "--num-images and --num-queries must be at least 1, and one of --variants given. Received: "
             f"{options.num_images}, {options.num_queries} and {options.variants}."
         )
+
+
+def load_data(options: TFLiteExport, encoder: HashingModel) -> tuple[Recipe, RetrievalData]:
+    """Load the images to measure on, and the recipe that says how they are attacked and scored.
+
+    Raises:
+        ValueError: there are none for an encoder that is not of a run, or they are damaged.
+    """
+    if options.run_dir is not None:
+        return load_data_of(read_card(options.run_dir), options.data_dir)
+    if options.data_dir is None:
+        raise ValueError("An encoder that is not of a run needs images to measure on. Received: none. Give --data-dir.")
+    side = encoder.image_size
+    if not isinstance(side, int):
+        raise ValueError(f"Image files are cut to squares. Received: an encoder of {side[0]} x {side[1]} pixels.")
+    shown: dict[str, Any] = {
+        "data_dir": options.data_dir,
+        "image_size": side,
+        "crop_fraction": side / (options.resize_size or side),
+        "bits": encoder.code_length,
+    }
+    kind, load = DATA_SETS["folders" if find_list(options.data_dir / "train_img.txt") is None else "corel5k"]
+    recipe = kind(**shown)
+    return recipe, dataclasses.replace(load(recipe), name=options.data_dir.resolve().name)
 
 
 def write_variants(
@@ -131,7 +160,7 @@ def write_variants(
         found = parity(codes, original, data, top_k=recipe.top_k)
         return {"variant": name, **found, "bytes": size, "ms_per_image": round(ms, 3)}
 
-    rows = [row(ORIGINAL, encoder, (options.run_dir / f"{options.model}.keras").stat().st_size)]
+    rows = [row(ORIGINAL, encoder, options.weights_file().stat().st_size)]
     chosen = np.linspace(0, len(data.train) - 1, min(options.num_images, len(data.train))).round().astype(int)
     images = np.stack([data.train.load(index).numpy() for index in chosen])
     for variant in options.variants:
@@ -141,11 +170,11 @@ def write_variants(
     return rows
 
 
-def table_of(rows: list[dict], card: dict) -> rich.table.Table:
+def table_of(rows: list[dict], about: dict) -> rich.table.Table:
     """Return the parity table, with the original first and chance beside the MAPs."""
     table = rich.table.Table(
-        title=f"{card['backbone']}, {card['code_length']} bits, on {card['dataset']} "
-        f"(chance {card['chance_map']:.3f}, attack of {card['epsilon_255']:g}/255)",
+        title=f"{about['backbone']}, {about['code_length']} bits, on {about['dataset']} "
+        f"(chance {about['chance_map']:.3f}, attack of {about['epsilon_255']:g}/255)",
         caption="robust MAP: images made against the Keras model and sent to each variant, an attack by transfer. "
         "ms: one image a call, median.",
     )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from export.encoder.model_card import Model
-from export.encoder.run_encoder import load_encoder
+from export.encoder.source import EncoderSource
 from export.saved_model import decoding_of, export_saved_model
 from export.serving.warm_up import write_warm_up
 from saat_tf.command_line import ExitCode
@@ -66,8 +65,10 @@ services:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServingExport:
-    """Export the encoder of a run as the next version of a model that TensorFlow Serving serves.
+class ServingExport(EncoderSource):
+    """Export an encoder as the next version of a model that TensorFlow Serving serves.
+
+    The encoder is that of a run (--run-dir), of a preset (--preset), or of a file (--keras-file).
 
     Writes into OUT:
       models/NAME/VERSION      the SavedModel (see `export.saved_model`) with warm-up requests
@@ -78,16 +79,12 @@ class ServingExport:
     new one by itself, and serves the old one until the new one is warm.
     """
 
-    run_dir: Path
-    """Folder of a finished run."""
     out: Path
     """Folder of the server's files; it may exist."""
     version: int
     """Number of the version. The server serves the highest."""
     name: str = "encoder"
     """Name of the model in requests."""
-    model: Model = "robust"
-    """The adversarially trained encoder, or the undefended one."""
 
 
 def main(options: ServingExport) -> int:
@@ -95,7 +92,7 @@ def main(options: ServingExport) -> int:
     folder = options.out / "models" / options.name / str(options.version)
     with ExitCode() as outcome:
         check_options(options)
-        encoder, card = load_encoder(options.run_dir, options.model)
+        encoder, card = options.load()
         options.out.mkdir(parents=True, exist_ok=True)
         write_once(options.out / "batching_parameters.txt", BATCHING)
         write_once(options.out / "compose.yaml", COMPOSE)

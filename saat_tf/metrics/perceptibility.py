@@ -18,7 +18,8 @@ class Perceptibility(NamedTuple):
         linf: float64 (B,), the largest |x' - x| over pixels and channels, in [0, 1].
         l2: float64 (B,), sqrt(sum (x' - x)^2).
         mse: float64 (B,), mean (x' - x)^2.
-        ssim: float64 (B,) in [-1, 1], the mean structural similarity; 1 for equal images.
+        ssim: float64 (B,) in [-1, 1], the mean structural similarity, 1 for equal images; NaN for images smaller than
+            its window.
     """
 
     linf: np.ndarray
@@ -35,14 +36,14 @@ def perceptibility(images: np.ndarray, adversarial_images: np.ndarray) -> Percep
     the channels.
 
     Args:
-        images: float (B, H, W, channels) in [0, 1], each side 11 or more.
+        images: float (B, H, W, channels) in [0, 1]; B may be 0.
         adversarial_images: float of the same shape, in [0, 1].
 
     Returns:
         `Perceptibility`.
 
     Raises:
-        ValueError: images that are not float, not in [0, 1], differ in shape, or are smaller than the window of SSIM.
+        ValueError: images that are not float, not in [0, 1], or differ in shape.
 
     Example:
         >>> images = np.full((2, 16, 16, 3), 0.5, np.float32)
@@ -65,19 +66,14 @@ def perceptibility(images: np.ndarray, adversarial_images: np.ndarray) -> Percep
         _of_block(images[i : i + BLOCK_IMAGES], adversarial_images[i : i + BLOCK_IMAGES])
         for i in range(0, len(images), BLOCK_IMAGES)
     ]
-    return Perceptibility(*np.concatenate(blocks, axis=1))
+    return Perceptibility(*np.concatenate([np.zeros((len(Perceptibility._fields), 0)), *blocks], axis=1))
 
 
 def _check_images(name: str, values: np.ndarray) -> None:
-    if values.ndim != 4 or not len(values) or not np.issubdtype(values.dtype, np.floating):
+    if values.ndim != 4 or not np.issubdtype(values.dtype, np.floating):
         raise ValueError(
             f"`{name}` must be float images of shape (images, height, width, channels) in [0, 1]. Received: "
             f"{values.dtype} of shape {values.shape}. Divide pixels of 0 ... 255 by 255."
-        )
-    if min(values.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(
-            f"`{name}` must be at least {SSIM_WINDOW} pixels high and wide, the window of SSIM. Received: "
-            f"{values.shape[1]} x {values.shape[2]}."
         )
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(
@@ -90,6 +86,8 @@ def _of_block(images: np.ndarray, adversarial_images: np.ndarray) -> np.ndarray:
     """Return linf, l2, mse and SSIM of some images: float64 (4, B)."""
     delta = (adversarial_images.astype(np.float64) - images).reshape(len(images), -1)
     squares = np.square(delta)
-    pair = (tf.convert_to_tensor(values, tf.float32) for values in (images, adversarial_images))
-    ssim = tf.image.ssim(*pair, max_val=1.0, filter_size=SSIM_WINDOW)
-    return np.stack([np.abs(delta).max(axis=1), np.sqrt(squares.sum(axis=1)), squares.mean(axis=1), ssim.numpy()])
+    ssim = np.full(len(images), np.nan)
+    if min(images.shape[1:3]) >= SSIM_WINDOW:
+        pair = (tf.convert_to_tensor(values, tf.float32) for values in (images, adversarial_images))
+        ssim = tf.image.ssim(*pair, max_val=1.0, filter_size=SSIM_WINDOW).numpy()
+    return np.stack([np.abs(delta).max(axis=1), np.sqrt(squares.sum(axis=1)), squares.mean(axis=1), ssim])

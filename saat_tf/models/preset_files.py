@@ -73,7 +73,7 @@ def load_preset(preset: str | Path, kind: type[Model]) -> Model:
         ValueError: there is no such preset; its weights are cut short or are not those of its card; they do not fit its
             configuration; or it is no `kind`.
     """
-    folder = PACKAGED / preset if (PACKAGED / preset / CONFIG).is_file() else Path(preset)
+    folder = preset_folder(preset)
     if not folder.is_dir():
         raise ValueError(
             f"A preset is one of {', '.join(presets())}, or a folder with {CONFIG}, {WEIGHTS} and {CARD}. Received: "
@@ -96,6 +96,11 @@ def load_preset(preset: str | Path, kind: type[Model]) -> Model:
     for variable, (_, array) in zip(model.weights, stored, strict=True):
         variable.assign(array.astype(variable.dtype))
     return model
+
+
+def preset_folder(preset: str | Path) -> Path:
+    """Return the folder of a preset: a name in `presets()`, or the folder itself."""
+    return PACKAGED / preset if (PACKAGED / preset / CONFIG).is_file() else Path(preset)
 
 
 def _names(model: keras.Model) -> dict[str, keras.Variable]:

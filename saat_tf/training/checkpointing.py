@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.text_lists import DataError
+from saat_tf.training.callback_state import set_state, state_arrays
 from saat_tf.training.workers import Workers
 
 # A long epoch is saved on the way, that little is lost.
@@ -50,7 +51,7 @@ class SavedTraining:
 
     Args:
         position: where it was.
-        arrays: the values of its variables.
+        arrays: the values of its variables, and behind them the state of callbacks.
         place: where this was read, for messages.
     """
 
@@ -73,7 +74,8 @@ class Checkpointing(keras.callbacks.Callback):
     """Save a training, with all that resuming needs: after each epoch, after so many steps, every ten minutes.
 
     What is saved is each variable of model, bank, hashing loss, optimizer, metrics and dropout, as it is in memory, and
-    the position. Batches and random starts are functions of seed and position and need no saving.
+    the position, and what other callbacks of Keras count and compare with. Batches and random starts are functions of
+    seed and position and need no saving.
 
     Where a loss or a variable is not finite it raises `NotFiniteError`, and saves nothing. To look at a loss is to wait
     for the device, so that is done every ten steps, and before each checkpoint.
@@ -88,6 +90,7 @@ class Checkpointing(keras.callbacks.Callback):
         epoch_steps: steps of an epoch.
         every: steps from checkpoint to checkpoint, besides those after epochs.
         workers: those that train together; this process alone by default.
+        callbacks: others of the training, called before this one; see `saat_tf.training.callback_state`.
         remedy: what a message that numbers are not finite advises.
         notify: shows the line that a signal was received.
     """
@@ -100,6 +103,7 @@ class Checkpointing(keras.callbacks.Callback):
         epoch_steps: int,
         every: int | None = None,
         workers: Workers | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
         remedy: str = LOWER_RATE,
         notify: Callable[[str], None] | None = None,
     ) -> None:
@@ -108,6 +112,8 @@ class Checkpointing(keras.callbacks.Callback):
         self.epoch_steps = epoch_steps
         self.every = every
         self.workers = workers or Workers(training.distribute_strategy)
+        self.callbacks = callbacks
+        self.callback_arrays: list[np.ndarray] = []
         self.remedy = remedy
         self.notify = notify
         self.variables = training.training_state()
@@ -147,14 +153,21 @@ class Checkpointing(keras.callbacks.Callback):
         if saved is None:
             return None
         shapes = [tuple(variable.shape) for variable in self.variables]
-        if shapes != [array.shape for array in saved.arrays]:
+        arrays, state = saved.arrays[: len(shapes)], saved.arrays[len(shapes) :]
+        if shapes != [array.shape for array in arrays] or any(array.dtype.kind != "U" for array in state[:1]):
             raise DataError(
                 f"{saved.place}: is of another model or optimizer: it has {len(saved.arrays)} variables, "
                 f"{len(shapes)} are expected, or their shapes differ. Resume with the options that the run began with."
             )
         at = saved.position
         self.epoch, self.step, self.steps, self.stopped = at.epoch, at.step, at.steps, at.stopped
-        return saved.arrays
+        self.callback_arrays = state
+        return arrays
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Set the other callbacks to the state of the checkpoint; they have just been reset."""
+        set_state(self.callbacks, self.callback_arrays)
+        self.callback_arrays = []
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Bring back the means of an epoch that was cut off; they have just been reset."""
@@ -198,7 +211,7 @@ class Checkpointing(keras.callbacks.Callback):
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
             raise NotFiniteError(self._advice("A weight"))
         if self.store is not None:
-            self.store.save(position, arrays)
+            self.store.save(position, [*arrays, *state_arrays(self.callbacks)])
         self.saved_at = time.monotonic()
 
     def _advice(self, what: str) -> str:

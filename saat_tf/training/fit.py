@@ -41,8 +41,9 @@ def fit(
     Called again with the same arguments, in a new process as well, it resumes from the newest checkpoint: weights,
     bank, optimizer, what the loss learnt, metrics, history and the place in the data are those of before, and the
     result is that of a training without interruption. Of a finished training it gives the model its last state. Begin
-    each process by `keras.utils.set_random_seed`, which the order of the data depends on. The state of other callbacks
-    is theirs: `EarlyStopping` counts its patience anew, and after it has stopped a training that stays stopped.
+    each process by `keras.utils.set_random_seed`, which the order of the data depends on. `EarlyStopping`,
+    `ReduceLROnPlateau` and `ModelCheckpoint` resume too, with their best value, patience and best weights; the state of
+    callbacks of other classes is theirs.
 
     The bank is made where there is none, and filled with the codes of the training set before the first step.
 
@@ -85,7 +86,8 @@ def fit(
     steps = -(-len(split) // batch_size) * replays
     with lock_folder(folder):
         store = CheckpointFolder(folder, {"labels": labels_digest(split.labels), "replays": replays, **order})
-        with Checkpointing(store, training, epoch_steps=steps, every=checkpoint_every) as checkpointing:
+        saving = Checkpointing(store, training, epoch_steps=steps, every=checkpoint_every, callbacks=callbacks)
+        with saving as checkpointing:
             if not checkpointing.restore():
                 training.prepare(evaluation_batches(split, EVALUATION_BATCH))
             train(

@@ -1,10 +1,9 @@
 """Recipe of Corel-5K: real photographs on a small network."""
 
 import dataclasses
-from typing import Literal
 
 from trainers.recipes.file_data import FileData, load_files
-from trainers.recipes.recipe import FileRecipe, HashingLossName
+from trainers.recipes.photographs import PhotographRecipe
 
 HOW_TO_GET = """\
 Corel-5K is 5,000 photographs with words for labels (Duygulu et al., ECCV 2002), shared for research.
@@ -15,7 +14,7 @@ then run: python -m trainers.corel5k --data-dir DIR"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Corel5kRecipe(FileRecipe):
+class Corel5kRecipe(PhotographRecipe):
     """Hash real photographs with a pretrained network, attack the codes, and train them to withstand it.
 
     Command: python -m trainers.corel5k --data-dir DIR
@@ -23,22 +22,6 @@ class Corel5kRecipe(FileRecipe):
     Expected: MAP 0.46 clean and 0.13 under attack without a defense, 0.46 and 0.20 with SAAT; chance 0.20.
     Source: settings of our own, found by trial; the method is that of arXiv 2310.14637, which does not use Corel-5K.
     """
-
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool = True
-    bits: int = 64
-    image_size: int = 64
-    crop_fraction: float = 1.0
-    cache: bool = True
-    hashing_loss: HashingLossName = "csq"
-    optimizer: Literal["sgd", "adam"] = "adam"
-    flip: bool = True
-    pretrain_epochs: int = 30
-    epochs: int = 16
-    pretrain_learning_rate: float = 2e-3
-    learning_rate: float = 2e-3
-    inner_training: Literal["training", "inference"] = "inference"
-    weight_decay: float = 0.0
 
 
 def load(recipe: Corel5kRecipe) -> FileData:

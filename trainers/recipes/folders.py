@@ -1,10 +1,10 @@
 """Recipe of a folder of class folders: anybody's photographs on a small network."""
 
 import dataclasses
-from typing import Literal
 
 from trainers.recipes.file_data import FileData, load_class_folders
-from trainers.recipes.recipe import FolderRecipe, HashingLossName
+from trainers.recipes.photographs import PhotographRecipe
+from trainers.recipes.recipe import FolderRecipe
 
 HOW_TO_GET = """\
 Lay the images out in a folder of class folders, one class an image:
@@ -15,7 +15,7 @@ Images with several labels need the list format: python -m trainers.corel5k says
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FoldersRecipe(FolderRecipe):
+class FoldersRecipe(PhotographRecipe, FolderRecipe):
     """Hash the images of a folder of class folders, attack the codes, and train them to withstand it.
 
     Command: python -m trainers.folders --data-dir DIR
@@ -23,22 +23,6 @@ class FoldersRecipe(FolderRecipe):
     Expected: depends on the images; the card has the MAP of a random order beside each score.
     Source: settings of the trainer of Corel-5K; the method is that of arXiv 2310.14637.
     """
-
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool = True
-    bits: int = 64
-    image_size: int = 64
-    crop_fraction: float = 1.0
-    cache: bool = True
-    hashing_loss: HashingLossName = "csq"
-    optimizer: Literal["sgd", "adam"] = "adam"
-    flip: bool = True
-    pretrain_epochs: int = 30
-    epochs: int = 16
-    pretrain_learning_rate: float = 2e-3
-    learning_rate: float = 2e-3
-    inner_training: Literal["training", "inference"] = "inference"
-    weight_decay: float = 0.0
 
 
 def load(recipe: FoldersRecipe) -> FileData:

@@ -150,12 +150,37 @@ def exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy):
     CrossDeviceOps.batch_reduce = original
 
 
+def pairs_are_given_rows_as_on_one_device(strategy):
+    """Check `adapt` and Keras' `fit` on batches (images, labels): the same weights, losses and codes of label sets."""
+    scenes = draw_scenes(22, image_size=16, seed=3)
+    pairs = tf.data.Dataset.from_tensor_slices((scenes.images, scenes.labels)).batch(8)
+    ends = []
+    for each in (tf.distribute.get_strategy(), strategy):
+        keras.utils.set_random_seed(1)
+        with each.scope(), tiny_encoders():
+            training = HashingTraining(small_cnn(), hashing_loss=HashNet())
+            training.compile(keras.optimizers.SGD(0.05))
+        synchronize_batch_norm(training.encoder)
+        training.adapt(pairs)
+        history = training.fit(pairs, epochs=2, verbose=0).history
+        bank = training.code_bank
+        rows = np.hstack([bank.label_sets.numpy()[bank.set_index.numpy()], bank.codes.numpy()])
+        ends.append((training.encoder.get_weights(), history["loss"], rows[np.lexsort(rows.T[::-1])]))
+    (weights, losses, rows), (weights_together, losses_together, rows_together) = ends
+    for one, other in zip(weights, weights_together, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(losses_together, losses, rtol=1e-4)
+    np.testing.assert_allclose(rows_together, rows, atol=1e-3)
+    assert losses[1] != losses[0]
+
+
 count = int(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 if count == 2:
     exchanges_are_those_of_batch_norm_and_of_the_whole_batch(strategy)
     compare(saat, 22, strategy)  # batches of 8, 8 and 6
     one_overflow_skips_the_step_in_all(strategy)
+    pairs_are_given_rows_as_on_one_device(strategy)
 else:
     compare(hashing, 11, strategy, own_network)
     compare(hashing, 11, strategy)  # batches of 8 and 3, the latter smaller than the number of replicas

@@ -315,7 +315,7 @@ def test_an_inner_attack_that_keeps_something_of_each_image_needs_an_index():
     assert (np.abs(training.inner.delta.numpy()).max(axis=(1, 2, 3)) > 0).all()
 
 
-def test_two_replicas_are_given_rows_too():
+def test_a_strategy_is_given_rows_too():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         training = make(hashing_loss=DPH())

@@ -137,6 +137,53 @@ def test_a_callback_stops_it_and_then_it_stays_stopped(tmp_path, steps, done):
     assert training.optimizer.iterations == done and again.history == history.history
 
 
+class Scripted(keras.callbacks.Callback):
+    """Put a score of each epoch into its logs, and note the weights after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 0.0][epoch]
+        self.weights[epoch] = self.model.get_weights()
+
+
+def test_patience_and_best_weights_resume_with_the_training(tmp_path):
+    """The score is best in epoch 1: the rate falls after epoch 3, and after epoch 4 it ends with the weights of 1."""
+
+    def run(name, **interrupted):
+        training, scores = make(), Scripted()
+        training.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True)  # six of them, untraced
+        stop = keras.callbacks.EarlyStopping("score", mode="min", patience=3, restore_best_weights=True)
+        rate = keras.callbacks.ReduceLROnPlateau("score", mode="min", patience=2, factor=0.5)
+        best = keras.callbacks.ModelCheckpoint(
+            tmp_path / f"{name}.weights.h5", "score", mode="min", save_best_only=True, save_weights_only=True
+        )
+        callbacks = [scores, rate, best, stop, *(Interrupt(steps) for steps in interrupted.values())]
+        history = fit(training, SPLIT, checkpoint_dir=tmp_path / name, epochs=7, batch_size=10, callbacks=callbacks)
+        return training.get_weights(), history, scores.weights
+
+    weights, history, each = run("whole")
+    rates = np.float32([1e-2, 1e-2, 1e-2, 1e-2, 5e-3])
+    assert history.epoch == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(history.history["learning_rate"], rates)
+    for steps in (4, 1, 3):  # of 2 an epoch: after epochs 0 and 1, in epoch 2, and after epoch 3
+        with pytest.raises(KeyboardInterrupt):
+            run("cut", steps=steps)
+    for _ in range(2):  # the second time it is finished already
+        resumed, resumed_history, _ = run("cut")
+        assert resumed_history.history == history.history and resumed_history.epoch == history.epoch
+        for one, other, best in zip(resumed, weights, each[1], strict=True):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, best)
+    loaded = make()
+    loaded.set_items(LABELS)
+    loaded.load_weights(tmp_path / "cut.weights.h5")  # not overwritten by a later epoch
+    for one, other in zip(loaded.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_what_has_changed_is_refused_by_name(tmp_path):
     begun = {"checkpoint_dir": tmp_path, "epochs": 1, "batch_size": 10}
     fit(make(), SPLIT, **begun)
