@@ -99,6 +99,7 @@ def test_the_first_commands_of_readme_are_to_install_and_to_try():
     assert [command[2] for command in rest[:2]] == ["trainers.scenes", "export.demo"]
 
 
+@pytest.mark.slow
 def test_the_python_runs(tmp_path, monkeypatch, capsys):
     """Run the example of README and its continuation in docs/python.md, which repeats it."""
     first, *others = blocks((ROOT / "docs/python.md").read_text(encoding="utf-8"), "python")
@@ -114,6 +115,7 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
     assert sorted(file.name for file in Path("presets/mine").iterdir())[-1] == "model.safetensors"
 
 
+@pytest.mark.slow
 def test_the_python_of_training_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

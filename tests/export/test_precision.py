@@ -10,6 +10,7 @@ from export.saved_model import export_saved_model
 from saat_tf.models import HashingModel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_an_encoder_of_16_bits_is_exported(precision, tmp_path):
     keras.utils.set_random_seed(0)

@@ -37,6 +37,7 @@ def codes(small_encoder, images):
     return np.packbits(logits >= 0, axis=1)
 
 
+@pytest.mark.slow
 def test_openvino_without_tensorflow_gives_the_codes(small_export, images, codes, tmp_path):
     np.save(tmp_path / "images.npy", images)
     arguments = [str(small_export), str(tmp_path / "images.npy"), str(tmp_path / "codes.npy")]
@@ -60,6 +61,7 @@ def test_onnx_runtime_gives_the_codes(small_export, images, codes, tmp_path):
     np.testing.assert_array_equal(found, [*np.zeros_like(codes[:2]), *codes[2:]])
 
 
+@pytest.mark.slow
 def test_a_program_in_c_gives_the_codes(small_export, images, codes, tmp_path):
     compiler = shutil.which("cc")
     include, library = Path(tf.sysconfig.get_include()), Path(tf.sysconfig.get_lib())

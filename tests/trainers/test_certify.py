@@ -86,6 +86,7 @@ def test_an_interrupted_certificate_resumes_to_the_same_votes(run_dir, monkeypat
     assert len(draw_scenes(QUERIES, seed=1).images) == len(resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

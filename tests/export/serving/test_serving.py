@@ -74,6 +74,7 @@ def codes(small_encoder):
     return [row.tobytes() for row in small_encoder.encode(images).numpy()]
 
 
+@pytest.mark.slow
 def test_the_client_gives_the_codes_of_the_encoder(server, codes):
     replies = connect(server[2], "encoder").encode(PICTURES)
     assert [reply.code for reply in replies] == codes and all(reply.ok for reply in replies)

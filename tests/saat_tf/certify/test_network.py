@@ -112,6 +112,7 @@ def test_intervals_enclose_all_corners(name):
     check_intervals(name)
 
 
+@pytest.mark.slow
 def test_linear_bounds_are_below_the_true_minimum():
     check_linear_bounds()
 

@@ -228,6 +228,7 @@ def join(batches):
     return tuple(np.concatenate(parts) for parts in zip(*epoch(batches), strict=True))
 
 
+@pytest.mark.slow
 def test_training_evaluation_caches_records_and_export_show_the_same_pixels_bit_for_bit(photographs, tmp_path):
     tf.saved_model.save(Encoder(), tmp_path / "encoder")
     exported = (
@@ -460,6 +461,7 @@ class TestRecords:
 
 
 class TestDiskCache:
+    @pytest.mark.slow
     def test_other_sizes_images_or_orders_have_other_caches_and_the_same_ones_are_found(self, photographs, tmp_path):
         def folders():
             return {folder.name for folder in tmp_path.iterdir()}

@@ -184,6 +184,7 @@ def test_a_download_and_a_folder_exclude_each_other(coco_original, tmp_path, cap
     assert "one or the other" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_runs_as_users_type_it(coco_original, tmp_path):
     arguments = [sys.executable, "-m", "saat_tf.data.prepare", "coco", "--data-dir", coco_original.folder, "--out"]
     done = subprocess.run([*arguments, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -285,6 +285,7 @@ def test_the_published_flickr_split_and_a_seeded_one_have_the_sizes_of_the_proto
     assert seeded.test.labels.any(axis=1).all() and seeded.train.labels.any(axis=1).all()
 
 
+@pytest.mark.slow
 @needs_lists
 def test_the_published_coco_lists_make_the_usual_database_by_the_joined_step():
     images = of_lists("HashNet-COCO_database", "HashNet-COCO_train")

@@ -40,6 +40,7 @@ def split(request, scenes, tmp_path):
     return record_split(tmp_path / "records", "train", SIDE, SIDE)
 
 
+@pytest.mark.slow
 def test_a_subset_has_the_chosen_items_in_every_way_of_reading(split):
     part = subset(split, CHOSEN)
     expected = np.stack([split.load(i) for i in CHOSEN])
@@ -58,6 +59,7 @@ def test_a_subset_has_the_chosen_items_in_every_way_of_reading(split):
     assert orders[0] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_shards_of_a_subset_are_its_parts(split):
     part = subset(split, CHOSEN)
     found = [index for i in range(3) for *_, index in evaluation_batches(part.shard(i, 3), 2).as_numpy_iterator()]

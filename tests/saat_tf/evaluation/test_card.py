@@ -71,6 +71,7 @@ def test_peak_memory_is_in_megabytes():
     assert 50 < peak_rss_mb() < 200_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process is told by its own peak alone")
 def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
     own = "from saat_tf.evaluation import peak_rss_mb; print(peak_rss_mb())"

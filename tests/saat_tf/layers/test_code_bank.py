@@ -363,6 +363,7 @@ TWO_REPLICAS = """
 """
 
 
+@pytest.mark.slow
 def test_each_of_two_replicas_gets_the_rows_of_both():
     # A process of its own: logical devices can be set only before TensorFlow starts.
     program = [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)]

@@ -83,7 +83,8 @@ def test_kernels_are_drawn_as_suits_bounds():
     assert not model.hash_head.projection.bias.numpy().any()
 
 
-@pytest.mark.parametrize("share", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_training_certifies_bits_and_keeps_the_bank(share):
     model = training(bound_share=share, ramp_steps=10, from_scratch=True, adversarial_weight=10.0)
     model.prepare(batches())

@@ -34,6 +34,7 @@ def fitted(model, *, jit_compile):
     return history, model.encoder.get_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

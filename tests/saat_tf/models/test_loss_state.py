@@ -201,6 +201,7 @@ TWO_REPLICAS = """
 """
 
 
+@pytest.mark.slow
 def test_over_two_replicas_the_losses_that_read_the_bank_are_those_of_the_whole_batch():
     # A process of its own: logical devices can be set only before TensorFlow starts.
     run = subprocess.run(

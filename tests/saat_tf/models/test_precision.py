@@ -32,6 +32,7 @@ def trained(scenes):
     return encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision, compute", MIXED.items())
 def test_of_the_bits_of_a_trained_model_99_percent_are_those_of_float32(trained, precision, compute, tmp_path):
     images = draw_scenes(256, image_size=SIDE, seed=1).images

@@ -137,6 +137,7 @@ def test_the_random_start_is_new_in_each_step_and_repeats_with_the_seed(split):
     assert np.abs(perturbed(0, 3) - perturbed(1, 3)).max() > 0
 
 
+@pytest.mark.slow
 def test_saat_fits_saves_and_loads_like_any_keras_model(split, tmp_path):
     saat = make(SAAT, split, CSQ(10, BITS), num_steps=2, epsilon=4 / 255, inner_training="inference", seed=5)
     saat.compile(optimizer=keras.optimizers.Adam(1e-3))

@@ -54,6 +54,7 @@ def states(training):
 OPTIONS = {"epochs": 3, "batch_size": 6, "flip": True, "validation_data": (IMAGES[:5], LABELS[:5])}
 
 
+@pytest.mark.slow
 def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_bits(tmp_path):
     """By a signal in the first epoch and at the end of the second, and by a crash on the way in the third."""
     whole = make(SAAT, num_steps=1)

@@ -156,6 +156,7 @@ def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones(error_of):
         assert part in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["small_cnn", "resnet18"])
 def test_a_file_of_another_backbones_weights_is_an_error_that_names_both(error_of, tmp_path, backbone):
     pytest.importorskip("safetensors", reason="the package safetensors is not installed")

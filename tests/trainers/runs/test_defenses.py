@@ -46,6 +46,7 @@ def card_of(run_dir):
     return json.loads((run_dir / "card.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_bears_the_name_of_its_defense(cgat_run, capsys):
     card = card_of(cgat_run)
     assert {row["defense"] for row in card["results"]} == {"none", "cgat"}
@@ -54,6 +55,7 @@ def test_a_run_bears_the_name_of_its_defense(cgat_run, capsys):
     assert (cgat_run / "robust.keras").is_file() and (cgat_run / "maps.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_purified_model_joins_the_run_and_is_evaluated_like_the_others(cgat_run, capsys):
     assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=0)) == USAGE_ERROR
     assert not (cgat_run / "comdefend.keras").exists()

@@ -103,6 +103,7 @@ def held_out_images():
     return np.stack(images), np.array(classes)
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_with_the_same_weights(folder, whole, tmp_path):
     run_dir = tmp_path / "cut"
     options = {**OPTIONS, "data_dir": folder, "run_dir": run_dir}

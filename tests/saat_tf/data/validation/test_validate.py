@@ -186,6 +186,7 @@ def texts(inspection):
     return {fault.text.split(". ")[0]: (fault.level, len(fault.places)) for fault in inspection.faults}
 
 
+@pytest.mark.slow
 def test_the_faults_of_flickr_25k_are_found(official):
     found = texts(official[0]["FLICKR-25K"])
     (repeats,) = (

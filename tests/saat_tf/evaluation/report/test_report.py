@@ -110,6 +110,7 @@ def sections(html):
     return re.findall(r"<h2>(.*?)</h2>", html)
 
 
+@pytest.mark.slow
 def test_each_figure_lies_beside_the_page_as_png_and_svg_and_is_the_one_in_the_page(report, html):
     figures = report.parent / "figures"
     pngs = {path.stem: path.read_bytes() for path in figures.glob("*.png")}
