@@ -76,7 +76,7 @@ def main(options: TFLiteExport) -> int:
             about = {
                 "attack": "mainstay",
                 "attack_steps": recipe.attack_steps,
-                "crafted_on": "the Keras model in float32; for the variants an attack by transfer",
+                "surrogate": "the Keras model in float32; for the variants an attack by transfer",
                 "num_queries": len(labels),
                 "dataset": data.name,
                 "epsilon_255": recipe.epsilon_255,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from saat_tf.quiet_import import NVIDIA_CARDS
+from saat_tf.environment import NVIDIA_CARDS
 
 
 def device_names() -> list[str]:

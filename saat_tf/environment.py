@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import MutableMapping
+from pathlib import Path
 
 from saat_tf.quiet_import import hide_import_lines
 
@@ -14,9 +15,12 @@ from saat_tf.quiet_import import hide_import_lines
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Else TensorFlow takes nearly all memory of every GPU that it sees, at once.
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
-# Warnings and errors alone; 0 shows all, also what TensorFlow says when it is imported.
+# The driver of NVIDIA has a folder here for each card.
+NVIDIA_CARDS = Path("/proc/driver/nvidia/gpus")
+# Errors of a GPU are shown. Without one, TensorFlow logs as errors what is none: that there is no GPU, and that oneDNN
+# leaves some types to other kernels. What goes wrong is raised. 0 shows all, also what it says when it is imported.
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-DEFAULTS = {ONEDNN: "1", LOG_LEVEL: "2", GROWTH: "true"}
+DEFAULTS = {ONEDNN: "1", LOG_LEVEL: "2" if NVIDIA_CARDS.is_dir() else "3", GROWTH: "true"}
 
 
 def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -32,8 +36,8 @@ def set_switches(environment: MutableMapping[str, str] = os.environ) -> None:
     Example:
         >>> chosen = {"TF_ENABLE_ONEDNN_OPTS": "0"}
         >>> set_switches(chosen)
-        >>> chosen["TF_ENABLE_ONEDNN_OPTS"], chosen["TF_CPP_MIN_LOG_LEVEL"]
-        ('0', '2')
+        >>> chosen["TF_ENABLE_ONEDNN_OPTS"], chosen["TF_FORCE_GPU_ALLOW_GROWTH"]
+        ('0', 'true')
     """
     if ONEDNN not in environment and "tensorflow" in sys.modules:
         environment[ONEDNN] = "1" if _uses_onednn() else "0"

@@ -1,7 +1,6 @@
-"""TensorFlow's lines about missing GPUs and oneDNN, which it prints whatever its log level.
+"""What TensorFlow logs for information when it is imported, whatever its log level.
 
-Most are printed at its import, before its logging is set up (`absl::InitializeLog`), which reads the level; one, an
-error where there is no GPU, when it first looks for GPUs.
+It does so before its logging is set up (`absl::InitializeLog`), which reads the level.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 # A process of its own passes the other lines on, so that they are shown even where the import aborts the process.
 FILTER = """
@@ -25,16 +23,13 @@ for line in sys.stdin.buffer:
         sys.stdout.buffer.flush()
 """
 
-# The driver of NVIDIA has a folder here for each card.
-NVIDIA_CARDS = Path("/proc/driver/nvidia/gpus")
 HIDDEN = "WARNING: All log messages before absl::InitializeLog|I[0-9]{4} [0-9:.]+ "
-HIDDEN_WITHOUT_CARD = HIDDEN + "|E[0-9]{4} [^]]*] failed call to cuInit"
 # After the import, for the last lines to be passed on.
 SECONDS = 5
 
 
 def hide_import_lines() -> None:
-    """Hide what TensorFlow logs for information when it is imported, and that no GPU is found where there is none."""
+    """Hide what TensorFlow logs for information when it is imported."""
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -56,16 +51,13 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: types.ModuleType) -> None:
-        has_card = NVIDIA_CARDS.is_dir()
-        with _filtered_errors(HIDDEN if has_card else HIDDEN_WITHOUT_CARD):
+        with _filtered_errors():
             super().exec_module(module)
-            if not has_card:
-                module.config.list_physical_devices("GPU")  # the first time says that there is none
 
 
 @contextlib.contextmanager
-def _filtered_errors(hidden: str) -> Iterator[None]:
-    """Leave the lines that `hidden` matches out of standard error, where libraries in C write by its number."""
+def _filtered_errors() -> Iterator[None]:
+    """Leave the lines that `HIDDEN` matches out of standard error, where libraries in C write by its number."""
     try:
         errors = os.dup(2)
     except OSError:  # closed: nothing is shown anyway
@@ -73,7 +65,7 @@ def _filtered_errors(hidden: str) -> Iterator[None]:
         return
     if sys.stderr is not None:
         sys.stderr.flush()
-    passing = subprocess.Popen([sys.executable, "-IS", "-c", FILTER, hidden], stdin=subprocess.PIPE, stdout=errors)
+    passing = subprocess.Popen([sys.executable, "-IS", "-c", FILTER, HIDDEN], stdin=subprocess.PIPE, stdout=errors)
     os.dup2(passing.stdin.fileno(), 2)  # type: ignore[union-attr]  # of a process with a pipe it is there
     passing.stdin.close()  # type: ignore[union-attr]
     try:

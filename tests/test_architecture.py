@@ -1,4 +1,4 @@
-"""How the house is built: imports point one way, the library is silent, and what is public is explained by examples."""
+"""How the project is built: imports point one way, the library is silent, public parts are explained by examples."""
 
 import ast
 import doctest

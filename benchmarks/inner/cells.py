@@ -73,7 +73,7 @@ def recipe_of(data_name: DataName, kind: str | None, scale: Scale, *, data_dir: 
         "pretrain_epochs": scale.pretrain_epochs,
         "epochs": math.ceil(scale.epochs * options.pop("epochs", 1.0)),
         "seed": seed,
-        "watch_queries": 0,
+        "probe_images": 0,
     }
     if data_name == "scenes":
         return ScenesRecipe(**about, num_train=scale.num_train + scale.num_queries, num_queries=1, **options)

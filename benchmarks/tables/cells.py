@@ -125,7 +125,7 @@ def recipe_of(cell: Cell, scale: Scale, data_dir: Path) -> Corel5kRecipe:
         adversarial_weight=cell.adversarial_weight,
         attack_steps=scale.attack_steps,
         seed=cell.seed,
-        watch_queries=0,
+        probe_images=0,
     )
     return dataclasses.replace(recipe, **SETTINGS[cell.defense])
 

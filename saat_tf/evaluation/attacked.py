@@ -147,7 +147,7 @@ def attack_queries(
         for i, seed in enumerate(seeds)
     ]
     return AttackedQueries(
-        attack=attack.name if surrogate is None else f"{attack.name}, crafted on {surrogate}",
+        attack=attack.name if surrogate is None else f"{attack.name}, transferred from {surrogate}",
         targeted=attack.targeted,
         epsilon_255=round(255 * attack.threat_model.epsilon, 6),
         num_steps=num_steps,

@@ -64,7 +64,7 @@ def train(
     os.dup2(os.open(notes / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
     calls: collections.Counter[str] = collections.Counter()
 
-    def watched(name: str, function: Callable) -> Callable:
+    def counted(name: str, function: Callable) -> Callable:
         @functools.wraps(function)
         def call(*args: object, **kwargs: object) -> object:
             if (name, calls[name]) == struck_at:
@@ -75,7 +75,7 @@ def train(
         return call
 
     for holder, name in places():
-        setattr(holder, name, watched(name, getattr(holder, name)))
+        setattr(holder, name, counted(name, getattr(holder, name)))
     save = Checkpointing._save
 
     def noted_save(checkpointing: Checkpointing) -> None:

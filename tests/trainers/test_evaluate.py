@@ -157,10 +157,10 @@ def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeyp
 
 
 @pytest.mark.slow
-def test_a_surrogate_crafts_and_the_other_model_is_scored(run_dir):
+def test_a_surrogate_is_attacked_and_the_other_model_is_scored(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), surrogate="none")) == 0
     assert main(options(run_dir, attacks=("mainstay",), defenses=("none",))) == 0
-    assert rows_of(run_dir)[-3]["attack"] == "mainstay, crafted on none"
+    assert rows_of(run_dir)[-3]["attack"] == "mainstay, transferred from none"
     (transferred,) = (run_dir / "evaluation" / "saat").glob("*-from-none.npz")
     (direct,) = (run_dir / "evaluation" / "none").glob("*.npz")
     # The same images, seen by two models.

@@ -19,7 +19,7 @@ from trainers.runs.run import main
 CLASSES = {"cats": 6, "dogs": 9}
 SMALL = {
     "backbone": "small_cnn", "pretrained": False, "image_size": 8, "bits": 8, "hashing_loss": "dph", "batch_size": 8,
-    "pretrain_epochs": 1, "epochs": 1, "num_steps": 1, "attack_steps": 2, "query_share": 0.34, "watch_queries": 0,
+    "pretrain_epochs": 1, "epochs": 1, "num_steps": 1, "attack_steps": 2, "query_share": 0.34, "probe_images": 0,
 }  # fmt: skip
 
 

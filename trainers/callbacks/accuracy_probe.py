@@ -33,9 +33,9 @@ class Accuracies:
     def logs(self) -> dict[str, float]:
         """Return what goes into the logs of an epoch."""
         return {
-            "watched_clean_accuracy": self.clean,
-            "watched_robust_accuracy": self.robust,
-            "watched_predictions_changed": float(self.changed[-1]),
+            "probe_clean_accuracy": self.clean,
+            "probe_robust_accuracy": self.robust,
+            "probe_predictions_changed": float(self.changed[-1]),
         }
 
     def by_step(self) -> dict[str, np.ndarray]:

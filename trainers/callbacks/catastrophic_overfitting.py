@@ -52,16 +52,16 @@ MAP = ProbeScore(
     "MAP",
     "bits",
     lambda logs, training: EpochRobustness(
-        logs["watched_robust_map"],
-        logs["watched_clean_map"],
-        logs["watched_bits_flipped"] / training.code_bank.code_length,
+        logs["probe_robust_map"],
+        logs["probe_clean_map"],
+        logs["probe_bits_flipped"] / training.code_bank.code_length,
     ),
 )
 ACCURACY = ProbeScore(
     "accuracy",
     "predictions",
     lambda logs, training: EpochRobustness(
-        logs["watched_robust_accuracy"], logs["watched_clean_accuracy"], logs["watched_predictions_changed"]
+        logs["probe_robust_accuracy"], logs["probe_clean_accuracy"], logs["probe_predictions_changed"]
     ),
 )
 
@@ -71,7 +71,7 @@ class CatastrophicOverfittingError(Exception):
 
 
 def collapsed(history: Sequence[EpochRobustness]) -> bool:
-    """Tell whether robustness has collapsed while clean MAP went on.
+    """Tell whether robustness has collapsed while clean MAP has not.
 
     It has where, in each of the last two epochs, the clean MAP is no lower than at the most robust epoch before them,
     and the robust MAP is below half of that epoch's and lower by 0.05 at least; or the attack flips at least twice the
@@ -139,7 +139,7 @@ class OverfittingMonitor(keras.callbacks.Callback):
         super().__init__()
         self.action = action
         self.score = score
-        self.history_file, self.state_file = folder / "watched.json", folder / "most-robust.npz"
+        self.history_file, self.state_file = folder / "probe.json", folder / "most-robust.npz"
         self.history = read_history(self.history_file)[:epoch]
 
     @property
@@ -155,11 +155,11 @@ class OverfittingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Judge the epoch; this callback comes before the one that saves."""
-        watched = self.score.read(logs or {}, self.model)
-        entry = {**watched._asdict(), "rolled_back": False}
+        probed = self.score.read(logs or {}, self.model)
+        entry = {**probed._asdict(), "rolled_back": False}
         self.history.append(entry)
         seen = self._since_rollback()
-        if watched.robust >= max(epoch.robust for epoch in seen):
+        if probed.robust >= max(epoch.robust for epoch in seen):
             write_whole(self.state_file, self._save_state)
         if collapsed(seen):
             self._answer(epoch, max(seen), seen[-1])

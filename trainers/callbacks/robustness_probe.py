@@ -42,9 +42,9 @@ class Measurement:
     def logs(self) -> dict[str, float]:
         """Return what goes into the logs of an epoch."""
         return {
-            "watched_clean_map": self.clean_map,
-            "watched_robust_map": self.robust_map,
-            "watched_bits_flipped": float(self.bits_flipped[-1]),
+            "probe_clean_map": self.clean_map,
+            "probe_robust_map": self.robust_map,
+            "probe_bits_flipped": float(self.bits_flipped[-1]),
         }
 
     def by_step(self) -> dict[str, np.ndarray]:

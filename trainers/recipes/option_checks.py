@@ -19,7 +19,7 @@ OPTION_RANGES = {
     **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
     **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight", "ramp_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
-    **dict.fromkeys(("held_out_queries", "watch_queries"), (lambda value: value >= 0, "at least 0")),
+    **dict.fromkeys(("held_out_queries", "probe_images"), (lambda value: value >= 0, "at least 0")),
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
     "noise": (lambda value: 0 <= value <= 10, "in [0, 10]"),
     "front_pooling": AT_LEAST_ONE,

@@ -37,7 +37,7 @@ class PretrainRecipe(FileOptions, RunOptions):
     crop_fraction: float = 0.75
     attack_steps: int = 20
     """Steps of the attack in evaluation."""
-    watch_queries: int = 128
+    probe_images: int = 128
     """Attack this many held-out images, spread evenly over their list, by ten steps after each epoch, for TensorBoard
     and --on-collapse. 0: none."""
 

@@ -73,7 +73,7 @@ class RunOptions(InnerOptions):
     """Steps of the attack in evaluation, each of 1/255."""
     limit_train: int | None = None
     """Use the first so many training images only."""
-    watch_queries: int = 32
+    probe_images: int = 32
     """Attack this many fixed images by ten steps after each adversarial epoch, for TensorBoard and --on-collapse: of
     those that --held-out-queries keeps out of training, else training images; never test queries. 32 cost about what
     training on 50 images does, 1% of an epoch of 5,000. 0: none."""

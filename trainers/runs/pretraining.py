@@ -57,8 +57,8 @@ def train(recipe: PretrainRecipe, data: ClassData, classifier: Classifier, run_f
             weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
         )  # fmt: skip
     probe = None
-    if recipe.watch_queries and run_folder is not None:
-        chosen = spread_indices(len(data.held_out), recipe.watch_queries)
+    if recipe.probe_images and run_folder is not None:
+        chosen = spread_indices(len(data.held_out), recipe.probe_images)
         probe = AccuracyProbe(data.held_out, chosen, ThreatModel.from_255(recipe.epsilon_255), seed=recipe.seed)
     epochs = 0 if recipe.export_only else passes
     fit(recipe, data.train, training, optimizer, epochs, run_folder, CLASSIFICATION, probe=probe, replays=replays)

@@ -25,7 +25,7 @@ from saat_tf.threat_model import from_255
 from trainers.console.output import DEFENSES
 from trainers.runs.models import Evaluated
 
-CRAFTED_ON = ", crafted on "
+TRANSFERRED_FROM = ", transferred from "
 
 
 def stored_attacks(run_dir: Path, defense: str, num_queries: int) -> list[AttackedQueries]:
@@ -51,7 +51,9 @@ def report_run(
         for one in scores.non_targeted:
             setting = (one.attacked.epsilon_255, one.attacked.num_steps)
             maps[one.attacked.attack, setting, model.defense] = one.score.map
-        shown = next((i for i, one in enumerate(attacked) if not one.targeted and CRAFTED_ON not in one.attack), None)
+        shown = next(
+            (i for i, one in enumerate(attacked) if not one.targeted and TRANSFERRED_FROM not in one.attack), None
+        )
         results.append(
             DefenseResult(
                 title=DEFENSES[model.defense],
@@ -76,14 +78,14 @@ def report_run(
 
 
 def _transfer(defenses: Sequence[str], maps: dict[tuple[str, tuple[float, int], str], float]) -> Transfer | None:
-    """Return the MAPs of one attack, of one radius and number of steps, crafted on each model and scored on each.
+    """Return the MAPs of one attack, of one radius and number of steps, transferred from each model and scored on each.
 
     None where not all of them are known.
     """
     for name, setting, _ in maps:
         rows = [
             [
-                maps.get((name if source == victim else f"{name}{CRAFTED_ON}{source}", setting, victim))
+                maps.get((name if source == victim else f"{name}{TRANSFERRED_FROM}{source}", setting, victim))
                 for victim in defenses
             ]
             for source in defenses

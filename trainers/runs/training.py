@@ -113,11 +113,11 @@ def train_adversarially(
 
 def build_probe(recipe: Recipe, data: RetrievalData, held_out: RetrievalData | None) -> RobustnessProbe | None:
     """Build what is attacked after each epoch: the first held-out images, else the last training images."""
-    if not recipe.watch_queries:
+    if not recipe.probe_images:
         return None
     split = data.train if held_out is None else held_out.test
-    first = max(0, len(split) - recipe.watch_queries) if held_out is None else 0
-    chosen = range(first, min(len(split), first + recipe.watch_queries))
+    first = max(0, len(split) - recipe.probe_images) if held_out is None else 0
+    chosen = range(first, min(len(split), first + recipe.probe_images))
     ball = ThreatModel.from_255(recipe.epsilon_255)
     return RobustnessProbe(split, chosen, data.train.labels, ball, seed=recipe.seed)
 

@@ -64,7 +64,7 @@ def test_the_table_has_every_variant_and_says_how_it_was_attacked(converted, tab
     assert (keras["clean_map"], keras["robust_map"]) == (float32["clean_map"], float32["robust_map"])
     assert int8["bytes"] == (converted / "int8.tflite").stat().st_size < 0.5 * float32["bytes"]
     assert all(row["ms_per_image"] > 0 and 0 <= row["robust_map"] <= 1 for row in table["variants"])
-    assert "transfer" in table["crafted_on"] and table["num_queries"] == 8
+    assert "transfer" in table["surrogate"] and table["num_queries"] == 8
     assert json.loads((converted / "model_card.json").read_text())["defense"] == "saat"
 
 

@@ -95,11 +95,11 @@ def test_the_best_images_of_all_that_were_seen_are_returned_and_each_step_looks_
     images, goal = case(9)
     seen = []
 
-    def watched(x, alpha):
+    def counted(x, alpha):
         seen.append(x.numpy())
         return relax(x, alpha)
 
-    result = attack_of(30, random_start=True)(watched, images, goal, SEED).numpy()
+    result = attack_of(30, random_start=True)(counted, images, goal, SEED).numpy()
     values = np.array([minus_squared_distance(relax(x, 1.0), goal) for x in seen])  # (30, B)
     assert len(seen) == 30
     for row in range(4):
@@ -112,11 +112,11 @@ def test_an_objective_that_stalls_shortens_the_steps_of_its_image_alone():
     goal["places"][1] = images[1].ravel() + 5 * EPSILON  # outside: every pixel goes to the edge, and stays
     seen = []
 
-    def watched(x, alpha):
+    def counted(x, alpha):
         seen.append(x.numpy())
         return relax(x, alpha)
 
-    attack_of(100)(watched, images, goal, SEED)
+    attack_of(100)(counted, images, goal, SEED)
     lengths = [np.abs(after - before).max(axis=(1, 2, 3)) for before, after in itertools.pairwise(seen)]
     longest = lambda row, first, last: max(length[row] for length in lengths[first:last])  # noqa: E731
     assert longest(0, 0, 22) > EPSILON

@@ -55,17 +55,17 @@ def dph_by_hand(codes, bank, labels, bank_labels):
     return np.mean((codes @ bank.T / BITS - (2 * relevant - 1)) ** 2)
 
 
-def keep_the_crafted_images(training):
+def keep_the_adversarial_images(training):
     """Return a list that the images of the next step go into, and the codes that they were driven to."""
-    crafted, perturb = [], training.perturb
+    perturbed, perturb = [], training.perturb
 
     def recorded(images, wanted_codes, index):
         adversarial_images = perturb(images, wanted_codes, index)
-        crafted.append((adversarial_images, wanted_codes))
+        perturbed.append((adversarial_images, wanted_codes))
         return adversarial_images
 
     training.perturb = recorded
-    return crafted
+    return perturbed
 
 
 def codes_of(training, images):
@@ -86,9 +86,9 @@ def test_a_cgat_step_drives_images_from_their_center_codes_and_back(split, batch
     images, labels, index = batch
     bank = cgat.code_bank.codes.numpy()
     centers = center_by_hand(labels.numpy(), signs(bank), split.labels)
-    crafted = keep_the_crafted_images(cgat)
+    perturbed = keep_the_adversarial_images(cgat)
     logs = step(cgat, batch)
-    (adversarial_images, wanted_codes) = crafted[0]
+    (adversarial_images, wanted_codes) = perturbed[0]
     np.testing.assert_array_equal(wanted_codes, -centers)
     bank[index.numpy()] = h = codes_of(cgat, images)
     adversarial = -np.mean(
@@ -109,10 +109,10 @@ def test_an_atrdh_step_adds_twice_the_pairwise_loss_of_adversarial_codes(split, 
     atrdh = make(ATRDH, split)
     images, labels, index = batch
     bank = atrdh.code_bank.codes.numpy()
-    crafted = keep_the_crafted_images(atrdh)
+    perturbed = keep_the_adversarial_images(atrdh)
     logs = step(atrdh, batch)
     bank[index.numpy()] = h = codes_of(atrdh, images)
-    adversarial = dph_by_hand(codes_of(atrdh, crafted[0][0]), bank, labels.numpy(), split.labels)
+    adversarial = dph_by_hand(codes_of(atrdh, perturbed[0][0]), bank, labels.numpy(), split.labels)
     hashing = dph_by_hand(h, bank, labels.numpy(), split.labels)
     assert logs["adversarial_loss"] == pytest.approx(adversarial, abs=1e-4)
     assert logs["loss"] == pytest.approx(hashing + 2 * adversarial, abs=1e-4)
@@ -150,9 +150,9 @@ def test_refinements_add_their_weighted_losses(split, batch):
     options = Refinements(adversarial_hashing_weight=0.6, consistency_weight=0.3)
     saat = make(SAAT, split, CSQ(10, BITS), refinements=options)
     images, labels, _ = batch
-    crafted = keep_the_crafted_images(saat)
+    perturbed = keep_the_adversarial_images(saat)
     logs = step(saat, batch)
-    h, h_adv = codes_of(saat, images), codes_of(saat, crafted[0][0])
+    h, h_adv = codes_of(saat, images), codes_of(saat, perturbed[0][0])
     votes = labels.numpy() @ saat.hashing_loss.class_centers.numpy()
     centers = np.where(votes == 0, saat.hashing_loss.tie_code.numpy(), np.sign(votes))
     probability = np.maximum((1 + h_adv * centers) / 2, 1e-6)

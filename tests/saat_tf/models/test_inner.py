@@ -39,7 +39,7 @@ class LinearCodes:
         return np.sign(((1 - h**2) * wanted) @ self.weights.T).reshape(images.shape)
 
 
-def crafting(encoder, index=None, training=False, epsilon=EPSILON):
+def inner_step(encoder, index=None, training=False, epsilon=EPSILON):
     ball = ThreatModel(epsilon)
     return InnerStep(encoder=encoder, training=training, threat_model=ball, seed=SEED, index=index)
 
@@ -58,7 +58,7 @@ def test_n_fgsm_steps_once_from_noise_of_twice_the_radius_and_keeps_the_pixel_ra
     noise = uniform(linear.images.shape, SEED, -2 * EPSILON, 2 * EPSILON).numpy()
     start = np.clip(linear.images + noise, 0, 1)
     expected = np.clip(start + EPSILON * linear.encoder.signs(start, linear.wanted), 0, 1)
-    found = NFGSM().perturb(crafting(linear.encoder), linear.images, linear.wanted).numpy()
+    found = NFGSM().perturb(inner_step(linear.encoder), linear.images, linear.wanted).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert 2 * EPSILON < np.abs(found - linear.images).max() <= 3 * EPSILON + 1e-6
 
@@ -67,7 +67,7 @@ def test_n_fgsm_steps_once_from_noise_of_twice_the_radius_and_keeps_the_pixel_ra
 def test_two_and_three_steps_go_by_half_the_radius(linear, num_steps):
     step_size = half_radius(ThreatModel(EPSILON))
     found = Steps(num_steps=num_steps, step_size=step_size).perturb(
-        crafting(linear.encoder), linear.images, linear.wanted
+        inner_step(linear.encoder), linear.images, linear.wanted
     )
     x = linear.images + uniform(linear.images.shape, SEED, -EPSILON, EPSILON).numpy()
     for _ in range(num_steps):
@@ -90,7 +90,7 @@ def test_fgsm_prior_begins_where_the_epoch_before_ended_also_in_a_mirror(linear)
     )
     for epoch in range(3):
         expected = project(start + EPSILON * linear.encoder.signs(start, linear.wanted), linear.images)
-        found = prior.perturb(crafting(linear.encoder, index), linear.images, linear.wanted)
+        found = prior.perturb(inner_step(linear.encoder, index), linear.images, linear.wanted)
         np.testing.assert_allclose(found, expected, atol=1e-4 * (epoch > 0) + 1e-6)  # what is kept is rounded
         start = found.numpy()
     kept = prior.delta.numpy()
@@ -98,7 +98,7 @@ def test_fgsm_prior_begins_where_the_epoch_before_ended_also_in_a_mirror(linear)
     # Mirrored images meet mirrored perturbations: a step of nothing shows the start.
     mirrored = linear.images[:, :, ::-1]
     flat = lambda images, alpha=1.0, training=False: 0.0 * linear.encoder(images)  # noqa: E731
-    shown = prior.perturb(crafting(flat, index), mirrored, linear.wanted).numpy()
+    shown = prior.perturb(inner_step(flat, index), mirrored, linear.wanted).numpy()
     np.testing.assert_allclose(shown, start[:, :, ::-1], atol=1e-4)
     np.testing.assert_allclose(prior.delta.numpy(), kept, atol=1e-4)
 
@@ -111,7 +111,7 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
         images, slopes = rng.random((rows, 2, 2, 3), np.float32), rng.normal(size=(rows, 2, 2, 3)).astype(np.float32)
         slopes[0, 0, 0] = [np.nan, np.inf, 0.0]
         expected = np.clip(images + delta[:rows], 0, 1)
-        found = free.perturb(crafting(None, epsilon=0.1), images, None)
+        found = free.perturb(inner_step(None, epsilon=0.1), images, None)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         signs = np.sign(slopes)
         signs[0, 0, 0] = 0.0
@@ -119,19 +119,19 @@ def test_free_moves_one_perturbation_by_the_slopes_of_each_step():
         free.update_from_training(tf.constant(slopes), ball)
     np.testing.assert_allclose(free.delta.numpy(), delta, atol=1e-6)
     with pytest.raises(ValueError, match=r"at most the 3 images.*Received: 4"):
-        free.perturb(crafting(None), np.zeros((4, 2, 2, 3), np.float32), None)
+        free.perturb(inner_step(None), np.zeros((4, 2, 2, 3), np.float32), None)
 
 
 @pytest.mark.parametrize("inner", [Free(batch_size=4, image_size=SIDE), FGSMPrior(num_items=4, image_size=SIDE)])
 def test_what_is_kept_in_one_place_is_refused_on_several_replicas(inner, linear, monkeypatch):
     monkeypatch.setattr(replicas, "several", lambda: types.SimpleNamespace(num_replicas_in_sync=2))
     with pytest.raises(ValueError, match="one replica"):
-        inner.perturb(crafting(linear.encoder, tf.range(4)), linear.images, linear.wanted)
+        inner.perturb(inner_step(linear.encoder, tf.range(4)), linear.images, linear.wanted)
 
 
 def test_fgsm_prior_needs_to_know_which_images_it_is_given(linear):
     with pytest.raises(ValueError, match="index"):
-        FGSMPrior(num_items=4, image_size=SIDE).perturb(crafting(linear.encoder), linear.images, linear.wanted)
+        FGSMPrior(num_items=4, image_size=SIDE).perturb(inner_step(linear.encoder), linear.images, linear.wanted)
 
 
 def test_yopo_takes_n_steps_along_the_slope_that_each_of_m_passes_finds(linear):
@@ -262,14 +262,14 @@ def test_yopo_drives_codes_away_inside_the_ball(split):
     saat = make(split, INNERS["yopo"](), inner_training="inference")
     images = next(iter(evaluation_batches(split, BATCH)))[0]
     codes = tf.sign(saat.encoder(images))
-    crafted = saat.perturb(images, -codes)
-    saat.threat_model.verify(crafted.numpy(), images.numpy())
+    perturbed = saat.perturb(images, -codes)
+    saat.threat_model.verify(perturbed.numpy(), images.numpy())
     start = saat.threat_model.random_start(images, saat.step_seed())
-    assert tf.reduce_mean(saat.encoder(crafted) * codes) < tf.reduce_mean(saat.encoder(start) * codes) - 0.01
+    assert tf.reduce_mean(saat.encoder(perturbed) * codes) < tf.reduce_mean(saat.encoder(start) * codes) - 0.01
 
 
 @pytest.mark.parametrize("kind", [CgAT, ATRDH])
-def test_the_other_defenses_craft_by_it_too(kind, split):
+def test_the_other_defenses_use_it_too(kind, split):
     training = make(split, NFGSM(), kind)
     batch = next(iter(evaluation_batches(split, BATCH)))
     logs = training.train_step(batch)

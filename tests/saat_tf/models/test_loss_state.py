@@ -75,7 +75,7 @@ def test_training_lowers_the_loss_and_brings_relevant_items_together(split, batc
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-def test_crafting_and_encoding_change_nothing_of_the_loss_and_a_step_does(split, batch, name):
+def test_the_inner_attack_and_encoding_change_nothing_of_the_loss_and_a_step_does(split, batch, name):
     saat = make(SAAT, split, name, num_steps=1)
     saat.compile(optimizer=keras.optimizers.SGD(0.1))
     assert len(saat.hashing_loss.variables) > 0

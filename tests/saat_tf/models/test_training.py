@@ -99,18 +99,18 @@ def test_a_saat_step_moves_weights_and_the_bank_rows_of_its_batch_alone(split):
 
 @pytest.mark.parametrize("inner_training", ["training", "inference"])
 @pytest.mark.parametrize(("backbone", "image_size"), [("small_cnn", 16), ("alexnet", 64)])
-def test_crafting_changes_no_weight_statistic_table_or_counter(split, inner_training, backbone, image_size):
+def test_the_inner_attack_changes_no_weight_statistic_table_or_counter(split, inner_training, backbone, image_size):
     saat = make(SAAT, split, num_steps=2, inner_training=inner_training, backbone=backbone, image_size=image_size)
     saat.compile(optimizer="sgd")
     before = [v.numpy() for v in saat.variables]
     images = tf.random.stateless_uniform((4, image_size, image_size, 3), (0, 1))
-    crafted = tf.function(saat.perturb)(images, tf.ones((4, BITS)))
-    assert np.abs(crafted - images).max() > 0
+    perturbed = tf.function(saat.perturb)(images, tf.ones((4, BITS)))
+    assert np.abs(perturbed - images).max() > 0
     for variable, value in zip(saat.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_crafted_images_are_worse_than_noise_of_the_same_size(split):
+def test_adversarial_images_are_worse_than_noise_of_the_same_size(split):
     saat = make(SAAT, split, num_steps=7, inner_training="inference")
     saat.compile(optimizer="sgd")
     images, _, _ = first_batch(split, 24)
@@ -124,15 +124,15 @@ def test_crafted_images_are_worse_than_noise_of_the_same_size(split):
 
 
 def test_the_random_start_is_new_in_each_step_and_repeats_with_the_seed(split):
-    def crafted(seed, iterations):
+    def perturbed(seed, iterations):
         saat = make(SAAT, split, num_steps=1, seed=seed)
         saat.compile(optimizer="sgd")
         saat.optimizer.iterations.assign(iterations)
         return saat.perturb(first_batch(split)[0], tf.ones((12, BITS))).numpy()
 
-    np.testing.assert_array_equal(crafted(0, 3), crafted(0, 3))
-    assert np.abs(crafted(0, 3) - crafted(0, 4)).max() > 0
-    assert np.abs(crafted(0, 3) - crafted(1, 3)).max() > 0
+    np.testing.assert_array_equal(perturbed(0, 3), perturbed(0, 3))
+    assert np.abs(perturbed(0, 3) - perturbed(0, 4)).max() > 0
+    assert np.abs(perturbed(0, 3) - perturbed(1, 3)).max() > 0
 
 
 def test_saat_fits_saves_and_loads_like_any_keras_model(split, tmp_path):

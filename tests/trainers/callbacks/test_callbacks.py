@@ -80,30 +80,30 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
-    training = Training(tmp_path_factory.mktemp("watch") / "run")
+def probed(tmp_path_factory):
+    training = Training(tmp_path_factory.mktemp("probe") / "run")
     training.train(epochs=3, profile=True)
     return training
 
 
 @pytest.mark.slow
-def test_tensorboard_reads_scalars_pictures_and_the_trace(watched):
-    tags = watched.scalars()
+def test_tensorboard_reads_scalars_pictures_and_the_trace(probed):
+    tags = probed.scalars()
     parts = {f"epoch_{part}" for part in ("loss", "hashing_loss", "adversarial_loss", "quantization_loss")}
-    watched_maps = {"epoch_watched_clean_map", "epoch_watched_robust_map", "epoch_watched_bits_flipped"}
+    probe_maps = {"epoch_probe_clean_map", "epoch_probe_robust_map", "epoch_probe_bits_flipped"}
     flips = {f"bits_flipped/after_step_{step:02d}" for step in range(STEPS + 1)}
-    assert {*parts, *watched_maps, *flips, "bank/balance_of_worst_bit", "bank/share_of_plus_one", "attacked"} <= {*tags}
+    assert {*parts, *probe_maps, *flips, "bank/balance_of_worst_bit", "bank/share_of_plus_one", "attacked"} <= {*tags}
     assert all([step for step, _ in events] == [0, 1, 2] for events in tags.values())
     for _, balance in tags["bank/balance_of_worst_bit"]:
         assert 0 <= balance <= 0.5
     for _, (width, height, *pictures) in tags["attacked"]:
         assert (int(width), int(height)) == (3 * 16, 16)
         assert len({picture for picture in pictures}) == 4 and tf.io.decode_png(pictures[0]).shape == (16, 48, 3)
-    assert len(list((watched.run_dir / "logs").rglob("*.xplane.pb"))) == 1 and len(PROFILED_STEPS) == 5
+    assert len(list((probed.run_dir / "logs").rglob("*.xplane.pb"))) == 1 and len(PROFILED_STEPS) == 5
 
 
 @pytest.mark.slow
-def test_a_probe_changes_nothing_repeats_itself_and_flips_more_bits_step_by_step(watched):
+def test_a_probe_changes_nothing_repeats_itself_and_flips_more_bits_step_by_step(probed):
     recipe = ScenesRecipe(**SMALL)
     data = scenes.load(recipe)
     encoder = build_encoder(recipe)
@@ -124,39 +124,39 @@ def test_a_probe_changes_nothing_repeats_itself_and_flips_more_bits_step_by_step
     np.testing.assert_array_equal(pictures[0], probe.images[:4])
 
 
-def test_watching_can_be_left_out():
-    recipe = ScenesRecipe(watch_queries=0, **SMALL)
+def test_the_probe_can_be_left_out():
+    recipe = ScenesRecipe(probe_images=0, **SMALL)
     assert build_probe(recipe, scenes.load(recipe), None) is None
-    with pytest.raises(ValueError, match="--watch-queries must be at least 0"):
-        check_recipe(ScenesRecipe(watch_queries=-1))
+    with pytest.raises(ValueError, match="--probe-images must be at least 0"):
+        check_recipe(ScenesRecipe(probe_images=-1))
 
 
 @pytest.fixture
-def crafted(monkeypatch):
+def scripted(monkeypatch):
     """Have the probe find a collapse: it is robust after the second epoch, then no more, and later again."""
     measure = RobustnessProbe.measure
     robust = {1: 0.4, 2: 0.5, 3: 0.1, 4: 0.1, 5: 0.6, 6: 0.6}
 
-    def crafted_measure(self, training):
+    def scripted_measure(self, training):
         # 3 steps an epoch; the count of steps goes on after a rollback, so it tells the epoch.
         epoch = int(training.optimizer.iterations.numpy()) // 3
-        if epoch == crafted_measure.interrupted_at:
-            crafted_measure.interrupted_at = None
+        if epoch == scripted_measure.interrupted_at:
+            scripted_measure.interrupted_at = None
             raise KeyboardInterrupt
-        crafted_measure.inner_steps.append(training.inner.num_steps)
+        scripted_measure.inner_steps.append(training.inner.num_steps)
         found = dataclasses.replace(measure(self, training), clean_map=0.9, robust_map=robust[epoch])
         return dataclasses.replace(found, bits_flipped=np.full_like(found.bits_flipped, 2.0))
 
-    crafted_measure.interrupted_at, crafted_measure.inner_steps = None, []
-    monkeypatch.setattr(RobustnessProbe, "measure", crafted_measure)
-    return crafted_measure
+    scripted_measure.interrupted_at, scripted_measure.inner_steps = None, []
+    monkeypatch.setattr(RobustnessProbe, "measure", scripted_measure)
+    return scripted_measure
 
 
 @pytest.mark.slow
-def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(crafted, tmp_path, capsys):
+def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(scripted, tmp_path, capsys):
     whole = Training(tmp_path / "whole")
     expected = whole.train(epochs=6, on_collapse="rollback")
-    assert crafted.inner_steps == [1, 1, 1, 1, 2, 2]
+    assert scripted.inner_steps == [1, 1, 1, 1, 2, 2]
     assert "Going back to the most robust epoch, with 2 inner steps" in capsys.readouterr().err
 
     cut = Training(tmp_path / "cut")
@@ -164,12 +164,12 @@ def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(c
         CatastrophicOverfittingError, match=r"from 0\.500 to 0\.100 by epoch 4.*--num-steps.*--on-collapse rollback"
     ):
         cut.train(epochs=6)
-    crafted.interrupted_at = 5
+    scripted.interrupted_at = 5
     with pytest.raises(KeyboardInterrupt):
         cut.train(epochs=6, on_collapse="rollback")
-    crafted.inner_steps.clear()
+    scripted.inner_steps.clear()
     found = cut.train(epochs=6, on_collapse="rollback")
-    assert crafted.inner_steps == [2, 2]
+    assert scripted.inner_steps == [2, 2]
     for ours, theirs in zip(found.variables, expected.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=theirs.path)
     logged = (training.scalars() for training in (cut, whole))
@@ -180,7 +180,7 @@ def test_a_collapse_stops_or_goes_back_and_a_run_cut_off_thereafter_ends_alike(c
 
 
 @pytest.mark.slow
-def test_going_back_brings_the_most_robust_epochs_weights(crafted, tmp_path, monkeypatch):
+def test_going_back_brings_the_most_robust_epochs_weights(scripted, tmp_path, monkeypatch):
     states = {}
     save = RunFolder.save
 

@@ -76,7 +76,7 @@ def whole(runs):
 @pytest.mark.slow
 def test_two_workers_train_to_the_weights_and_the_bank_of_one(runs, whole):
     # Without the probe, which trains nothing, and up to the pictures of what it has trained.
-    assert runs.run("alone", ("plot_maps", 0), **OPTIONS, watch_queries=0) == KILLED
+    assert runs.run("alone", ("plot_maps", 0), **OPTIONS, probe_images=0) == KILLED
     position, state, metrics = whole
     alone_position, alone_state, alone_metrics = arrays(runs, "alone")
     assert position == alone_position == {"phase": "saat", "epoch": 1, "step": 0, "steps": 6}

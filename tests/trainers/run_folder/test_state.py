@@ -99,10 +99,10 @@ HISTORIES = [
 
 @pytest.mark.parametrize("text", HISTORIES, ids=range(len(HISTORIES)))
 def test_a_damaged_history_is_named(tmp_path, text):
-    file = tmp_path / "watched.json"
+    file = tmp_path / "probe.json"
     assert read_history(file) == []
     file.write_text('[{"robust": 0.5, "clean": 1, "flipped": 0.1, "rolled_back": false}]')
     assert read_history(file) == [{"robust": 0.5, "clean": 1, "flipped": 0.1, "rolled_back": False}]
     file.write_text(text)
-    with pytest.raises(DataError, match=r"watched\.json: .*Restore it, or begin a new run\."):
+    with pytest.raises(DataError, match=r"probe\.json: .*Restore it, or begin a new run\."):
         read_history(file)

@@ -108,7 +108,7 @@ class Recorder(keras.callbacks.Callback):
 
 def trained(tmp_path, monkeypatch, **options):
     monkeypatch.setattr(fitting, "TensorBoardLog", Recorder)
-    recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, "watch_queries": 0, **options})
+    recipe = ScenesRecipe(**{**SMALL, "learning_rate": 0.02, "probe_images": 0, **options})
     keras.utils.set_random_seed(0)
     data, held_out = selection.hold_out(scenes.load(recipe), recipe.held_out_queries)
     encoder, run_folder = build_encoder(recipe), RunFolder(tmp_path, {"data": "scenes"})

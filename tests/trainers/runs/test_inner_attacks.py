@@ -20,7 +20,7 @@ from trainers.run_folder.state import RunFolder
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
 from trainers.tuning.search_space import default_space
 
-SMALL = {"image_size": 16, "bits": 16, "num_train": 20, "num_queries": 4, "batch_size": 8, "watch_queries": 0}
+SMALL = {"image_size": 16, "bits": 16, "num_train": 20, "num_queries": 4, "batch_size": 8, "probe_images": 0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +74,7 @@ def test_steps_are_refused_where_the_attack_has_its_own(option):
     assert len(space) == 4 and name.replace("_", "-") not in " ".join(space)
 
 
-def test_the_fast_recipe_crafts_in_fewer_passes_for_a_share_of_the_trainers_epochs():
+def test_the_fast_recipe_perturbs_in_fewer_passes_for_a_share_of_the_trainers_epochs():
     fast = read_command_line(ScenesRecipe, ["--recipe", "fast"])
     assert fast.adversarial_weight == 3.0
     assert (fast.inner, fast.epochs) == ("free", 5)  # half of 10
@@ -124,31 +124,31 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(inner, epochs, cut_at, t
 
 
 @pytest.mark.parametrize("inner", KINDS)
-def test_rollback_takes_more_passes_whatever_crafted_before(inner, tmp_path):
+def test_rollback_takes_more_passes_whatever_attacked_before(inner, tmp_path):
     recipe = ScenesRecipe(inner=inner, **SMALL)
     bank = CodeBank.from_labels(np.eye(4), recipe.bits)
 
-    def watched(epoch):
+    def monitored(epoch):
         model = build_defense(recipe, encoder, bank, build_hashing_loss(recipe, 4))
         model.compile(optimizer="sgd")
         model.optimizer.build(model.trainable_variables)
-        watch = OverfittingMonitor("rollback", tmp_path, epoch)
-        watch.set_model(model)
-        watch.on_train_begin()
-        return watch, model
+        monitor = OverfittingMonitor("rollback", tmp_path, epoch)
+        monitor.set_model(model)
+        monitor.on_train_begin()
+        return monitor, model
 
     encoder = build_encoder(recipe)
-    watch, model = watched(0)
+    monitor, model = monitored(0)
     before, first = len(model.training_state()), model.inner
     weight = encoder.trainable_variables[0]
     best = weight.numpy()
     for epoch, robust in enumerate((0.5, 0.1, 0.1)):
-        watch.on_epoch_end(epoch, {"watched_robust_map": robust, "watched_clean_map": 0.8, "watched_bits_flipped": 4.0})
+        monitor.on_epoch_end(epoch, {"probe_robust_map": robust, "probe_clean_map": 0.8, "probe_bits_flipped": 4.0})
         weight.assign(weight + 1.0 if epoch < 1 else weight)
     np.testing.assert_array_equal(weight.numpy(), best)
     expected = {"pgd": (14, 2), "pgd-2": (4, 4), "pgd-3": (6, 4), "yopo": (4, 4)}.get(inner, (2, 4))
     assert model.inner == Steps(num_steps=expected[0], step_size=expected[1] / 255)
     assert first != model.inner and not isinstance(model.inner, NFGSM)
-    _, again = watched(3)
+    _, again = monitored(3)
     assert again.inner == model.inner
     assert len(again.training_state()) == len(model.training_state()) == before  # checkpoints keep their shape

@@ -34,7 +34,7 @@ pytest.importorskip("safetensors", reason="the package safetensors is not instal
 
 CLASSES, TRAIN, HELD_OUT = ("blue", "green", "red"), 6, 5
 OPTIONS = {
-    "backbone": "small_cnn", "image_size": 16, "crop_fraction": 0.8, "batch_size": 4, "epochs": 2, "watch_queries": 6,
+    "backbone": "small_cnn", "image_size": 16, "crop_fraction": 0.8, "batch_size": 4, "epochs": 2, "probe_images": 6,
     "checkpoint_every": 2, "attack_steps": 3, "restarts": 2, "learning_rate": 0.01, "ema_momentum": 0.5,
     "epsilon_255": 4.0,
 }  # fmt: skip
@@ -195,9 +195,9 @@ def test_the_probe_scores_the_classes_before_and_under_attack():
     # A prediction that was right and is no more has changed.
     assert found.robust >= found.clean - found.changed[-1] - 1e-9
     assert found.logs() == {
-        "watched_clean_accuracy": found.clean,
-        "watched_robust_accuracy": found.robust,
-        "watched_predictions_changed": found.changed[-1],
+        "probe_clean_accuracy": found.clean,
+        "probe_robust_accuracy": found.robust,
+        "probe_predictions_changed": found.changed[-1],
     }
 
 

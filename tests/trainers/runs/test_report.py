@@ -9,9 +9,9 @@ DIAGONAL = {("pta", WEAK, "none"): 0.4, ("pta", WEAK, "saat"): 0.5}
 
 
 def test_no_matrix_mixes_radii():
-    crossed = {("pta, crafted on saat", STRONG, "none"): 0.1, ("pta, crafted on none", STRONG, "saat"): 0.3}
+    crossed = {("pta, transferred from saat", STRONG, "none"): 0.1, ("pta, transferred from none", STRONG, "saat"): 0.3}
     assert _transfer(["none", "saat"], {**DIAGONAL, **crossed}) is None
     whole = {**DIAGONAL, **crossed, ("pta", STRONG, "none"): 0.05, ("pta", STRONG, "saat"): 0.2}
     matrix = _transfer(["none", "saat"], whole)
-    np.testing.assert_array_equal(matrix.maps, [[0.05, 0.3], [0.1, 0.2]])  # rows: crafted on, columns: scored on
+    np.testing.assert_array_equal(matrix.maps, [[0.05, 0.3], [0.1, 0.2]])  # rows: made on, columns: scored on
     assert matrix.surrogates == matrix.victims == ["undefended", "SAAT"]

@@ -69,7 +69,7 @@ def test_a_run_that_is_cut_off_again_and_again_goes_on_to_the_same_bits(runs):
 def test_a_run_on_two_devices_that_is_cut_off_goes_on_to_the_same_bits(runs):
     options = {"devices": ("CPU:0", "CPU:1"), "num_train": 43, "pretrain_epochs": 1, "epochs": 1}
     # Without the probe, which trains nothing, and up to the evaluation of what it has trained.
-    assert runs.run("pair", ("encode", 4), **options, watch_queries=0) == KILLED
+    assert runs.run("pair", ("encode", 4), **options, probe_images=0) == KILLED
     assert position(runs, "pair")[1] == {"phase": "saat", "epoch": 1, "step": 0, "steps": 6}
     assert runs.run("pair-cut", ("on_train_batch_end", 6 + 4), **options) == KILLED
     assert position(runs, "pair-cut")[1] == {"phase": "saat", "epoch": 0, "step": 4, "steps": 4}
@@ -116,12 +116,12 @@ def test_damaged_options_are_named_and_nothing_is_trained(tmp_path, capsys, text
 
 def test_damage_that_a_run_meets_while_it_trains_ends_it_with_the_name_of_the_file(tmp_path, capsys, monkeypatch):
     def run(*_):
-        raise DataError("watched.json: expected a list")
+        raise DataError("probe.json: expected a list")
 
     monkeypatch.setattr("trainers.runs.run.run", run)
     recipe = ScenesRecipe(run_dir=tmp_path / "run", num_train=32, num_queries=4, image_size=16)
     assert main(recipe, "scenes", lambda: load(recipe)) == USAGE_ERROR
-    assert capsys.readouterr().err.splitlines()[-1] == "error: watched.json: expected a list"
+    assert capsys.readouterr().err.splitlines()[-1] == "error: probe.json: expected a list"
 
 
 def test_a_run_folder_in_which_another_process_works_is_refused(tmp_path, capsys):

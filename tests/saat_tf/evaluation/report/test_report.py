@@ -40,9 +40,9 @@ def codes(n, wrong):
 
 def attacked(name, epsilon, steps, wrong, targeted=False):
     labels = np.roll(DATA.test.labels, 1, axis=1) if targeted else DATA.test.labels
-    crafted = np.stack([codes(QUERIES, wrong) for _ in range(2)])
+    perturbed = np.stack([codes(QUERIES, wrong) for _ in range(2)])
     return AttackedQueries(
-        name, targeted, epsilon, steps, (0, 1), labels, crafted, np.full((4, 2, QUERIES), 0.02, np.float32)
+        name, targeted, epsilon, steps, (0, 1), labels, perturbed, np.full((4, 2, QUERIES), 0.02, np.float32)
     )
 
 
