@@ -42,7 +42,7 @@ def with_index(data: Any, check: Check, rows: Callable[[], BankRows] | None) -> 
     """
     if isinstance(data, tf.data.Dataset):
         if data.cardinality() == 0:
-            raise ValueError("A data set must have batches. Received: none. Look at what it was selected by.")
+            raise ValueError("A data set must have items. Received: none. Look at what it was selected by.")
         batches = checked_batches(data, check)
         if len(batches.element_spec) == 3 or rows is None:
             return batches
