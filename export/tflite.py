@@ -123,10 +123,14 @@ def load_data(options: TFLiteExport, encoder: HashingModel) -> tuple[Recipe, Ret
     side = encoder.image_size
     if not isinstance(side, int):
         raise ValueError(f"Image files are cut to squares. Received: an encoder of {side[0]} x {side[1]} pixels.")
-    shown: dict[str, Any] = {"data_dir": options.data_dir, "image_size": side, "bits": encoder.code_length}
-    fraction = side / (options.resize_size or side)
+    shown: dict[str, Any] = {
+        "data_dir": options.data_dir,
+        "image_size": side,
+        "crop_fraction": side / (options.resize_size or side),
+        "bits": encoder.code_length,
+    }
     kind, load = DATA_SETS["folders" if find_list(options.data_dir / "train_img.txt") is None else "corel5k"]
-    recipe = kind(**shown, crop_fraction=fraction)
+    recipe = kind(**shown)
     return recipe, dataclasses.replace(load(recipe), name=options.data_dir.resolve().name)
 
 

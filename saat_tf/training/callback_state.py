@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,8 @@ def state_arrays(callbacks: Sequence[keras.callbacks.Callback]) -> list[np.ndarr
         >>> str(state_arrays([stop])[0])[:61]
         '{"EarlyStopping of loss, 0": {"numbers": {"wait": 0, "best": '
     """
-    state, weights = {}, []
+    state: dict[str, dict] = {}
+    weights: list[np.ndarray] = []
     for name, callback, attributes in _known(callbacks):
         best = getattr(callback, BEST_WEIGHTS, None) or []
         numbers = {attribute: _plain(getattr(callback, attribute)) for attribute in attributes}
@@ -62,5 +64,5 @@ def _known(
     ]
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> int | float | None:
     return value if value is None or isinstance(value, int) else float(value)

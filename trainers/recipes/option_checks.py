@@ -19,10 +19,11 @@ OPTION_RANGES = {
     **dict.fromkeys(("adversarial_weight", "quantization_weight"), NONE_OR_NOT_NEGATIVE),
     **dict.fromkeys(("weight_decay", "adversarial_hashing_weight", "consistency_weight", "ramp_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("momentum", "ema_momentum", "weight_perturbation"), BELOW_ONE),
-    **dict.fromkeys(("held_out_queries", "probe_images"), (lambda value: value >= 0, "at least 0")),
+    **dict.fromkeys(("held_out_queries", "probe_images", "head_epochs"), (lambda value: value >= 0, "at least 0")),
     "bits": (lambda value: value >= 1 and value % BITS_PER_BYTE == 0, f"a positive multiple of {BITS_PER_BYTE}"),
     "noise": (lambda value: 0 <= value <= 10, "in [0, 10]"),
     "front_pooling": AT_LEAST_ONE,
+    "backbone_rate": (lambda value: 0 < value <= 1, "in (0, 1]"),
     "bound_share": (lambda value: 0 < value <= 1, "in (0, 1]"),
     "bound_ramp": (lambda value: 0 <= value <= 1, "in [0, 1]"),
     "epsilon_255": (lambda value: 0 <= value <= 255, "in [0, 255]"),
@@ -64,5 +65,7 @@ def check_weights(recipe: RunOptions) -> None:
             f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
             f"{recipe.backbone}. Add --no-pretrained to start from random weights, or give them as a file by --weights."
         )
-    if recipe.weights and not recipe.weights.is_file():
-        raise ValueError(f"--weights must be a file. Received: {recipe.weights}.")
+    for option in ("weights", "robust_weights"):
+        file = getattr(recipe, option, None)
+        if file and not file.is_file():
+            raise ValueError(f"--{option.replace('_', '-')} must be a file. Received: {file}.")

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -20,6 +20,7 @@ from trainers.callbacks.tensorboard import TensorBoardLog
 from trainers.console.output import FitProgress, say
 from trainers.recipes.run_options import FileOptions, RunOptions
 from trainers.run_folder.state import PhaseCheckpoints, RunFolder
+from trainers.runs.optimizers import steps_of
 
 EVALUATION_BATCH = 128
 
@@ -49,37 +50,6 @@ def load_initial_weights(recipe: RunOptions, model: ImageModel) -> None:
         load_weights_file(model.backbone, recipe.backbone, recipe.weights)
 
 
-def steps_of(recipe: RunOptions, train: Split, epochs: int) -> int:
-    """Return the steps of so many epochs."""
-    return -(-len(train) // recipe.batch_size) * epochs
-
-
-def build_optimizer(
-    recipe: RunOptions,
-    train: Split,
-    learning_rate: float,
-    epochs: int,
-    *,
-    name: str,
-    cuts: tuple[float, float],
-    weight_decay: float,
-    momentum: float,
-    ema: float = 0.0,
-) -> keras.optimizers.Optimizer:
-    """Build the optimizer `name`, whose learning rate falls over so many epochs of batches of `train`."""
-    steps = steps_of(recipe, train, epochs)
-    # The mean of the weights takes their place when `fit` ends.
-    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
-    if name == "adam":
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-        return keras.optimizers.Adam(schedule, weight_decay=weight_decay or None, **average)
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [round(cut * steps) for cut in cuts], [learning_rate * 0.1**i for i in range(3)]
-    )
-    # Keras decays apart from the gradient, PyTorch adds the decay to it; without momentum the step is the same.
-    return keras.optimizers.SGD(schedule, momentum=momentum, weight_decay=weight_decay, **average)
-
-
 def fit(
     recipe: RunOptions,
     train: Split,
@@ -92,8 +62,12 @@ def fit(
     first: Sequence[keras.callbacks.Callback] = (),
     probe: Probe | None = None,
     replays: int = 1,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train from where the run_folder says on; of several workers the chief alone has one."""
+    """Train from where the run_folder says on; of several workers the chief alone has one.
+
+    `begin` is called before the first step, after the bank is filled, and not where the training resumes.
+    """
     strategy = training.distribute_strategy
     with strategy.scope():
         training.compile(optimizer=optimizer, jit_compile=recipe.jit)
@@ -122,6 +96,7 @@ def fit(
     ):
         if not checkpointing.restore():
             training.prepare(evaluation_batches(train, EVALUATION_BATCH))
+            begin()
         with FitProgress(phase.title, epoch_steps * epochs, checkpointing.steps) as progress:
             shown = (
                 [progress]

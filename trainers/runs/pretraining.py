@@ -14,7 +14,8 @@ from trainers.recipes.inner_options import build_inner, passes_over_data, replay
 from trainers.recipes.pretrain_recipe import PretrainRecipe
 from trainers.run_folder.state import RunFolder
 from trainers.runs.backbone_export import export_backbone
-from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights, steps_of
+from trainers.runs.fitting import Phase, fit, load_initial_weights
+from trainers.runs.optimizers import build_optimizer, steps_of
 from trainers.runs.run import Program
 
 CLASSIFICATION = Phase("classification", "Adversarial training", "adversarial", ACCURACY)

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from saat_tf.backbones import load_weights_file
 from saat_tf.data import RetrievalData
 from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DCH, DPH, DPN, DPSH, DSDH, HSWD, GreedyHash, HashingLoss, HashNet, OrthoHash
@@ -20,7 +22,8 @@ from trainers.recipes.recipe import Recipe
 from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
 from trainers.runs.fitting import EVALUATION_BATCH as EVALUATION_BATCH
-from trainers.runs.fitting import Phase, build_optimizer, fit, load_initial_weights
+from trainers.runs.fitting import Phase, fit, load_initial_weights
+from trainers.runs.optimizers import OwnRate, build_optimizer, steps_of
 
 HASHING_PHASE = Phase("hashing", "Hashing training", "pretrain")
 # The authors cut the learning rate to a tenth after each third of pre-training, and after half and three quarters of
@@ -41,8 +44,21 @@ def build_encoder(recipe: Recipe) -> HashingModel:
         pooling=recipe.front_pooling,
         noise=recipe.noise,
     )
+    if recipe.robust_weights is not None:  # wrong ones are refused here, before the hashing phase
+        drawn = encoder.backbone.get_weights()
+        load_weights_file(encoder.backbone, recipe.backbone, recipe.robust_weights)
+        encoder.backbone.set_weights(drawn)
     load_initial_weights(recipe, encoder)
     return encoder
+
+
+def begin_from_robust_weights(recipe: Recipe, encoder: HashingModel) -> None:
+    """Give the backbone the robust weights of the recipe, and draw the head's anew, since its features are others."""
+    if recipe.robust_weights is not None:
+        load_weights_file(encoder.backbone, recipe.backbone, recipe.robust_weights)
+        kernel, bias = encoder.hash_head.projection.kernel, encoder.hash_head.projection.bias
+        kernel.assign(keras.initializers.GlorotUniform(seed=recipe.seed)(kernel.shape))
+        bias.assign(tf.zeros(bias.shape))
 
 
 def build_hashing_loss(recipe: Recipe, num_classes: int) -> HashingLoss:
@@ -100,6 +116,7 @@ def train_adversarially(
             recipe, data.train, recipe.learning_rate, passes * replays,
             name=recipe.adversarial_optimizer or recipe.optimizer, cuts=ADVERSARIAL_CUTS,
             weight_decay=recipe.weight_decay, momentum=recipe.momentum, ema=recipe.ema_momentum,
+            own_rate=backbone_rate(recipe, data, encoder, replays),
         )  # fmt: skip
     select = [*callbacks]
     if run_folder is not None and held_out is not None:
@@ -108,7 +125,16 @@ def train_adversarially(
     fit(
         recipe, data.train, training, optimizer, passes_over_data(recipe, until), run_folder, phase, first=select,
         probe=build_probe(recipe, data, held_out), replays=replays,
+        begin=lambda: begin_from_robust_weights(recipe, encoder),
     )  # fmt: skip
+
+
+def backbone_rate(recipe: Recipe, data: RetrievalData, encoder: HashingModel, replays: int) -> OwnRate | None:
+    """Return how the backbone learns in the adversarial phase; None where as the head does."""
+    if recipe.backbone_rate == 1 and not recipe.head_epochs:
+        return None
+    frozen = steps_of(recipe, data.train, recipe.head_epochs) * replays
+    return OwnRate(encoder.backbone.trainable_variables, recipe.backbone_rate, frozen)
 
 
 def build_probe(recipe: Recipe, data: RetrievalData, held_out: RetrievalData | None) -> RobustnessProbe | None:
