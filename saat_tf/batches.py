@@ -20,8 +20,9 @@ KINDS = (
 ROWS_CHECKED_AT_A_TIME = 256
 EXPECTED_INDEX = "The index of a batch must say which items of the training set it has"
 BATCH = "A batch must be (images, labels) or (images, labels, index)"
+NO_ITEMS = "A batch must have items. Received: none. Leave out empty batches, such as those that a filter leaves."
 # What the checks in a graph say at first.
-CHECKS = (EXPECTED, EXPECTED_CLASSES, EXPECTED_INDEX, UNKNOWN_LABELS, NOT_FINITE, OUTSIDE)
+CHECKS = (EXPECTED, EXPECTED_CLASSES, EXPECTED_INDEX, UNKNOWN_LABELS, NOT_FINITE, OUTSIDE, NO_ITEMS)
 
 
 def batch_check(
@@ -41,11 +42,21 @@ def batch_check(
         if not all(count.is_compatible_with(counts[0]) for count in counts):
             raise ValueError(
                 "The parts of a batch must have an item for each image. Received: "
-                f"{' and '.join(str(count[0]) for count in counts)} items."
+                f"{' and '.join(str(count[0]) for count in counts)} items. Give one row of labels for each image."
             )
         return parts
 
     return check
+
+
+def with_items(parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    """Return the parts of a batch, or raise `ValueError` where it is empty: at once or when the graph runs."""
+    if tf.executing_eagerly():
+        if not len(parts[0]):
+            raise ValueError(NO_ITEMS)
+        return parts
+    with tf.control_dependencies([tf.debugging.Assert(tf.shape(parts[0])[0] > 0, [NO_ITEMS])]):
+        return tuple(tf.identity(part) for part in parts)
 
 
 def _checked_index(index: tf.Tensor, num_items: int | None) -> tf.Tensor:
@@ -96,6 +107,18 @@ def is_array(x: object) -> bool:
     return hasattr(x, "__array__") and hasattr(x, "shape")
 
 
+def check_images_in_memory(x: Any, image_size: ImageSize) -> None:
+    """Check images float32 (N, H, W, 3) in memory, where they are that.
+
+    Raises:
+        ValueError: as `saat_tf.images.checked_images`.
+    """
+    if is_array(x):
+        parts = [x[rows] for rows in blocks(x.shape[0])] if x.shape else []
+        for part in parts or [x]:
+            checked_images(part, image_size)
+
+
 def blocks(count: int) -> Iterator[slice]:
     """Yield the parts of so many rows that are checked at a time, which bounds the memory for it."""
     return (slice(start, start + ROWS_CHECKED_AT_A_TIME) for start in range(0, count, ROWS_CHECKED_AT_A_TIME))
@@ -111,9 +134,12 @@ def checked_arrays(x: Any, y: Any, check: Check) -> tuple[Any, np.ndarray]:
         raise ValueError(f"`y` must have the labels of the images `x`. Received: None. {KINDS}")
     x, y = (part if is_array(part) else np.asarray(part) for part in (x, y))
     if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
-        raise ValueError(f"`x` and `y` must be as many. Received: shapes {tuple(x.shape)} and {tuple(y.shape)}.")
+        raise ValueError(
+            f"`x` and `y` must be as many. Received: shapes {tuple(x.shape)} and {tuple(y.shape)}. Give the labels of "
+            "each image."
+        )
     if not x.shape[0]:
-        raise ValueError("`x` and `y` must have items. Received: none.")
+        raise ValueError("`x` and `y` must have items. Received: none. Look at what they were selected by.")
     return x, np.concatenate([check(x[rows], y[rows])[1].numpy() for rows in blocks(x.shape[0])])
 
 

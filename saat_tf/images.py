@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from numbers import Integral
 
+import numpy as np
 import tensorflow as tf
 
-NOT_FINITE = "`images` contain a pixel that is NaN or infinite."
+NOT_FINITE = (
+    "`images` contain a pixel that is NaN or infinite. Received: at least one. Look at how they are read and scaled."
+)
 OUTSIDE = "`images` contain a pixel outside of [0, 1]. Divide pixels of 0..255 by 255."
 
 # Side of a square in pixels, or height and width.
@@ -90,15 +93,35 @@ def shaped_images(images: tf.Tensor, size: ImageSize | None = None) -> tf.Tensor
     Raises:
         ValueError: they are not floats of the shape.
     """
-    images = tf.convert_to_tensor(images)
-    height, width = (None, None) if size is None else image_shape(size)[:2]
-    if not images.dtype.is_floating or not images.shape.is_compatible_with((None, height, width, 3)):
-        sides = "S, S" if size is None else f"{height}, {width}"
-        raise ValueError(
-            f"`images` must be floats in [0, 1] of shape (batch, {sides}, 3). Received: {images.dtype.name} of "
-            f"shape {tuple(images.shape)}. Divide uint8 pixels by 255."
-        )
+    try:
+        images = tf.convert_to_tensor(images)
+    except (ValueError, TypeError):  # None, a ragged list, an array of objects
+        kind = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise _not_images(kind, size) from None
+    check_image_spec(tf.TensorSpec(images.shape, images.dtype), size)
     return tf.cast(images, tf.float32)
+
+
+def check_image_spec(spec: tf.TensorSpec, size: ImageSize | None = None) -> None:
+    """Check type and shape of images, such as those of a data set's batches.
+
+    Raises:
+        ValueError: they are not floats of the shape.
+
+    Example:
+        >>> check_image_spec(tf.TensorSpec((None, 8, 8, 3)), size=8)
+    """
+    height, width = (None, None) if size is None else image_shape(size)[:2]
+    if not spec.dtype.is_floating or not spec.shape.is_compatible_with((None, height, width, 3)):
+        raise _not_images(f"{spec.dtype.name} of shape {tuple(spec.shape)}", size)
+
+
+def _not_images(received: str, size: ImageSize | None) -> ValueError:
+    sides = "S, S" if size is None else "{}, {}".format(*image_shape(size))
+    return ValueError(
+        f"`images` must be floats in [0, 1] of shape (batch, {sides}, 3). Received: {received}. Divide uint8 pixels by "
+        "255."
+    )
 
 
 def valid_images(images: tf.Tensor) -> tf.Tensor:

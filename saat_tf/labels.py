@@ -42,10 +42,10 @@ def checked_labels(labels: tf.Tensor, name: str = "labels") -> tf.Tensor:
         ValueError: as `check_labels`, of an eager tensor or an array.
         tf.errors.InvalidArgumentError: the same, of a tensor in a graph.
     """
-    labels = tf.convert_to_tensor(labels)
     if tf.executing_eagerly():
-        check_labels(labels.numpy(), name)
-        return tf.cast(labels, tf.float32)
+        values = check_labels(labels.numpy() if tf.is_tensor(labels) else labels, name)
+        return tf.constant(values.astype(np.float32))
+    labels = tf.convert_to_tensor(labels)
     if labels.shape.rank not in (2, None):
         raise ValueError(f"`{name}` {EXPECTED}. Received: {labels.dtype.name} of shape {labels.shape}. {REMEDY}")
     labels = tf.cast(labels, tf.float32)

@@ -15,9 +15,11 @@ from saat_tf.command_line import ExitCode
 from saat_tf.data import RetrievalData, Split
 from saat_tf.evaluation.attacked import AttackedQueries, attack_queries
 from saat_tf.evaluation.card import attack_rows, merge_rows, result_row
+from saat_tf.evaluation.robust_radius import robust_radius
 from saat_tf.evaluation.robustness import attack_labels
 from saat_tf.evaluation.scores import score_defense
 from saat_tf.files import write_json
+from saat_tf.metrics import chance_map
 from saat_tf.threat_model import from_255
 from trainers.console.output import CONSOLE, DEFENSES, quiet_libraries, say, say_devices, track
 from trainers.recipes.data_sets import load_data_of
@@ -74,6 +76,9 @@ class EvaluationOptions:
     """Stop attacks on a code, by sign or halving steps, image by image where nothing more is to be gained: faster;
     docs/performance.md tells what it changes. --num-steps is the most an image then takes; card
     and report tell the mean. Attacks of other kinds, and those from a surrogate, take all their steps."""
+    robust_radius: bool = False
+    """Find of each model the radius at which its worst case over --attacks falls to chance, to 1/255, by the same
+    attacks at some ten radii up to 64/255. Not with several of --epsilon-255 or --num-steps, or --surrogate."""
     jit: bool = False
     """Compile attacks by XLA, on a GPU most often faster; the first batch takes longer. Figures agree up to rounding.
     Not together with --early-stop."""
@@ -100,6 +105,8 @@ def main(options: EvaluationOptions) -> int:
         for defense in chosen:
             rows += evaluate_model(options, models, defense, data, recipe.top_k)
             card = {**card, "results": merge_rows(card["results"], rows)}
+            if options.robust_radius:
+                card = with_radius(card, radius_of(options, models, defense, data, recipe.top_k))
             write_json(options.run_dir / "card.json", card)
         findings = []
         if options.report:
@@ -107,6 +114,8 @@ def main(options: EvaluationOptions) -> int:
     if outcome.code:
         return outcome.code
     CONSOLE.print(table_of(rows, card["chance_map"]))
+    if options.robust_radius:
+        CONSOLE.print(radius_table(card, chosen))
     for finding in findings:
         if finding.raised:
             say(f"warning: {finding.check}: {finding.message} {finding.remedy}")
@@ -132,6 +141,11 @@ def check_options(options: EvaluationOptions) -> None:
         raise ValueError(
             "--num-steps, --restarts and --fit-epochs must be at least 1, and one --epsilon-255 given. Received: "
             f"{options.num_steps}, {options.restarts}, {options.fit_epochs}, {options.epsilon_255}."
+        )
+    if options.robust_radius and (options.surrogate or max(len(options.epsilon_255), len(options.num_steps)) > 1):
+        raise ValueError(
+            "--robust-radius goes with one --epsilon-255, one --num-steps and no --surrogate. Received: "
+            f"{options.epsilon_255}, {options.num_steps}, {options.surrogate}."
         )
     if options.early_stop and options.jit:
         raise ValueError("--early-stop and --jit exclude each other. Received both. Leave one out.")
@@ -177,6 +191,52 @@ def evaluate_model(
         mix = scores.attacks[first : first + len(names)]
         rows += attack_rows(scores.clean, mix, defense=defense, top_k=top_k, seed=options.seed)
     return rows
+
+
+def radius_of(
+    options: EvaluationOptions, models: dict[str, Evaluated], defense: str, data: RetrievalData, top_k: int
+) -> dict:
+    """Return the entry of the card about the radius up to which one model's worst case is above chance."""
+    chance = chance_map(data.test.labels, data.database.labels)
+
+    def worst_case(epsilon_255: int) -> float:
+        rows = evaluate_model(
+            dataclasses.replace(options, epsilon_255=(float(epsilon_255),)), models, defense, data, top_k
+        )
+        return min(row["value"] for row in rows if row["metric"] == "MAP")
+
+    low, high = robust_radius(worst_case, chance)
+    steps = options.num_steps[0] if options.num_steps else None
+    return {
+        "defense": defense, "attacks": list(attack_names(options.attacks)), "num_steps": steps,
+        "restarts": options.restarts, "num_queries": len(data.test), "chance_map": chance,
+        "above_chance_255": low, "at_chance_255": high,
+    }  # fmt: skip
+
+
+def with_radius(card: dict, entry: dict) -> dict:
+    """Return the card with an entry of the robust radius in the place of one by the same attacks on the same model."""
+    same = ("defense", "attacks", "num_steps", "restarts", "num_queries")
+    others = [one for one in card.get("robust_radius", []) if any(one[name] != entry[name] for name in same)]
+    return {**card, "robust_radius": [*others, entry]}
+
+
+def radius_table(card: dict, defenses: Sequence[str]) -> rich.table.Table:
+    """Return the table of the robust radii of the models."""
+    table = rich.table.Table(
+        title="Robust radius",
+        caption="The largest radius at which the worst case over the attacks is above chance.",
+    )
+    table.add_column("model")
+    table.add_column("above chance at", justify="right")
+    table.add_column("not above chance at", justify="right")
+    for entry in card["robust_radius"]:
+        if entry["defense"] in defenses:
+            high = entry["at_chance_255"]
+            table.add_row(
+                DEFENSES[entry["defense"]], f"{entry['above_chance_255']}/255", "-" if high is None else f"{high}/255"
+            )
+    return table
 
 
 def cached_attack(

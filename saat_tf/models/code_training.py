@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.labels import checked_labels
+from saat_tf.batches import batch_errors
+from saat_tf.labels import UNKNOWN_REMEDY, checked_labels
 from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH, HashingLoss
 from saat_tf.models.bank_rows import BankRows, rows_of_items
@@ -84,10 +85,11 @@ class CodeTraining(TrainingModel):
         encode = tf.function(
             lambda images: self.encoder(images, alpha=self.hashing_loss.alpha(), training=False), reduce_retracing=True
         )
-        batches = [
-            (encode(images), *rest)
-            for images, *rest in all_batches(x, y, self._check, batch_size=batch_size, steps=steps)
-        ]
+        with batch_errors():
+            batches = [
+                (encode(images), *rest)
+                for images, *rest in all_batches(x, y, self._check, batch_size=batch_size, steps=steps)
+            ]
         if not batches:
             raise ValueError("The training set must have items. Received: none.")
         codes, labels, *index = (np.concatenate(parts) for parts in zip(*batches, strict=True))
@@ -152,7 +154,8 @@ class CodeTraining(TrainingModel):
         width = labels.shape[1]
         if self.code_bank is not None and width is not None and width != self.code_bank.num_classes:
             raise ValueError(
-                f"`labels` must have the {self.code_bank.num_classes} columns of the code bank. Received: {width}."
+                f"`labels` must have the {self.code_bank.num_classes} columns of the code bank. Received: {width}. "
+                f"{UNKNOWN_REMEDY}"
             )
         return labels
 

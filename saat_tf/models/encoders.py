@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from saat_tf.attacks.encoder import check_encoder
 from saat_tf.backbones.own import input_size
-from saat_tf.codes import pack_codes
+from saat_tf.codes import check_packable, pack_codes
 from saat_tf.images import ImageSize, checked_images, image_shape, image_size_of, shaped_images
 from saat_tf.models.hashing_model import HashingModel
 from saat_tf.random_numbers import uniform
@@ -79,6 +79,7 @@ class WrappedEncoder:
         Raises:
             ValueError: as `HashingModel.encode`.
         """
+        check_packable(self.code_length)
         images = checked_images(images, self.image_size)
         if images.shape[0] == 0:
             return pack_codes(tf.zeros((0, self.code_length)))

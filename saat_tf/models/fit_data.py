@@ -41,6 +41,8 @@ def with_index(data: Any, check: Check, rows: Callable[[], BankRows] | None) -> 
         ValueError: it is something else, or its batches are.
     """
     if isinstance(data, tf.data.Dataset):
+        if data.cardinality() == 0:
+            raise ValueError("A data set must have items. Received: none. Look at what it was selected by.")
         batches = checked_batches(data, check)
         if len(batches.element_spec) == 3 or rows is None:
             return batches

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from saat_tf.codes import pack_codes
+from saat_tf.codes import check_packable, pack_codes
 from saat_tf.images import ImageSize, checked_images, image_shape, shaped_images, valid_images
 from saat_tf.layers import HashHead
 from saat_tf.models.image_model import ImageModel
@@ -85,6 +85,7 @@ class HashingModel(ImageModel):
             ValueError: the images are not floats of the model's size, a pixel is NaN, infinite or outside of [0, 1],
                 or K is not a multiple of 8.
         """
+        check_packable(self.code_length)
         images = checked_images(images, self.image_size)
         if images.shape[0] == 0:
             return pack_codes(tf.zeros((0, self.code_length)))

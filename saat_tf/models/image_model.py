@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from saat_tf.backbones import backbone_spec
 from saat_tf.backbones.fold import folded
 from saat_tf.backbones.own import feature_shape, in_float32, input_size, precision_of
 from saat_tf.backbones.precision import Precision, layers_of
+from saat_tf.batches import check_images_in_memory, is_array
 from saat_tf.images import ImageSize, image_shape, image_size_of, shaped_images
 from saat_tf.layers import GaussianNoise, PixelNormalization
 
@@ -143,6 +145,15 @@ class ImageModel(keras.Model):
     def call(self, images: tf.Tensor, alpha: float | tf.Tensor = 1.0, training: bool = False) -> tf.Tensor:
         """Return `relax` of the features of images float32 (B, H, W, 3) in [0, 1]: float32 (B, K)."""
         return self.relax(self.features(images, training), alpha=alpha)
+
+    def predict(self, x: Any, **options: Any) -> np.ndarray:
+        """Predict as Keras does, from images that are checked where they are in memory; none give an empty result.
+
+        Raises:
+            ValueError: as `saat_tf.images.checked_images`.
+        """
+        check_images_in_memory(x, self.image_size)
+        return self(x).numpy() if is_array(x) and not len(x) else super().predict(x, **options)
 
     def with_precision(self, precision: Precision) -> "ImageModel":
         """Return a model with the same weights whose backbone computes in another precision.

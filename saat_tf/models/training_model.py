@@ -7,7 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from saat_tf.batches import batch_check, batch_errors, checked_arrays, is_array, parts_of
+from saat_tf.batches import (
+    batch_check,
+    batch_errors,
+    check_images_in_memory,
+    checked_arrays,
+    is_array,
+    parts_of,
+    with_items,
+)
 from saat_tf.jit import StepModel
 from saat_tf.models.bank_rows import BankRows
 from saat_tf.models.fit_data import refuse_options, with_index
@@ -69,11 +77,7 @@ class TrainingModel(StepModel):
                 drawn.
         """
         refuse_options(options)
-        held_out = options.get("validation_data")
-        if isinstance(held_out, tuple | list):
-            options["validation_data"] = checked_arrays(held_out[0], parts_of(held_out)[1], self._check)
-        elif held_out is not None:
-            options["validation_data"] = with_index(held_out, self._check, None)
+        options["validation_data"] = self.checked_validation(options.get("validation_data"))
         if is_array(x):
             x, y = checked_arrays(x, y, self._check)
             # Keras shuffles and batches what it takes for weights as it does the images.
@@ -103,8 +107,29 @@ class TrainingModel(StepModel):
         with batch_errors():
             return super().evaluate(x, y, **options)
 
+    def checked_validation(self, data: Any) -> Any:
+        """Return `validation_data` as Keras takes it, checked at once where it is in memory, else as it is drawn.
+
+        Raises:
+            ValueError: as `fit`.
+        """
+        if isinstance(data, tuple | list):
+            x, y, *_ = parts_of(data)
+            return checked_arrays(x, y, self._check)
+        return None if data is None else with_index(data, self._check, None)
+
+    def predict(self, x: Any, **options: Any) -> np.ndarray:
+        """Predict as Keras does, from images that are checked where they are in memory; none give an empty result.
+
+        Raises:
+            ValueError: as `saat_tf.images.checked_images`.
+        """
+        check_images_in_memory(x, self.encoder.image_size)
+        return self(x).numpy() if is_array(x) and not len(x) else super().predict(x, **options)
+
     def _check(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return batch_check(self.checked_targets, self.encoder.image_size, num_items=self.num_items())(*batch)
+        check = batch_check(self.checked_targets, self.encoder.image_size, num_items=self.num_items())
+        return with_items(check(*batch))
 
     def num_items(self) -> int | None:
         """Return how many items an index may name; None for any."""

@@ -12,6 +12,7 @@ from saat_tf.data.batches import evaluation_batches, training_epochs
 from saat_tf.data.pipeline import Split
 from saat_tf.data.replay import replayed
 from saat_tf.files import lock_folder
+from saat_tf.images import check_image_spec
 from saat_tf.models.adversarial_step import AdversarialStep
 from saat_tf.models.training_model import TrainingModel
 from saat_tf.replicas import taken_here
@@ -64,7 +65,7 @@ def fit(
         The history of all epochs, those before an interruption included.
 
     Raises:
-        ValueError: the model is not compiled, or a number is out of its range.
+        ValueError: the model is not compiled, a number is out of its range, or it does not take the images.
         DataError: the checkpoints are of another training.
         BlockingIOError: another process trains there.
         KeyboardInterrupt: by Ctrl-C or SIGTERM, with a checkpoint.
@@ -77,7 +78,10 @@ def fit(
             raise ValueError(f"`{name}` must be at least 1. Received: {value}.")
     folder, strategy = Path(checkpoint_dir), training.distribute_strategy
     folder.mkdir(parents=True, exist_ok=True)
+    items = evaluation_batches(split, EVALUATION_BATCH)
+    check_image_spec(items.element_spec[0], training.encoder.image_size)
     training.set_items(split.labels)
+    training.checked_validation(validation_data)
     with strategy.scope():
         training.optimizer.build(training.trainable_variables)
     replays = training.inner.replays if isinstance(training, AdversarialStep) else 1
@@ -89,7 +93,7 @@ def fit(
         saving = Checkpointing(store, training, epoch_steps=steps, every=checkpoint_every, callbacks=callbacks)
         with saving as checkpointing:
             if not checkpointing.restore():
-                training.prepare(evaluation_batches(split, EVALUATION_BATCH))
+                training.prepare(items)
             train(
                 training,
                 replayed(batches, replays),

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 
 from saat_tf.attacks import build_attack
-from saat_tf.data import RetrievalData, Split, array_split
+from saat_tf.data import RetrievalData, Split, array_split, evaluation_batches
 from saat_tf.evaluation import evaluate
+from saat_tf.images import check_image_spec
 from saat_tf.threat_model import ThreatModel
 
 Data = Split | tuple[np.ndarray, np.ndarray]
@@ -67,6 +68,21 @@ class RetrievalMAP(keras.callbacks.Callback):
                 f"{', '.join(map(str, widths))} columns."
             )
         self.data = RetrievalData("validation", [f"label {column}" for column in range(widths[0])], *splits)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Check that the model has an encoder, and that it takes the images.
+
+        Raises:
+            ValueError: it has none, or takes others.
+        """
+        encoder = getattr(self.model, "encoder", None)
+        if encoder is None:
+            raise ValueError(
+                f"`RetrievalMAP` scores the `encoder` of the model that is trained. Received: a "
+                f"{type(self.model).__name__} without one. Train by `HashingTraining`, `SAAT`, `CgAT` or `ATRDH`."
+            )
+        for split in (self.data.train, self.data.database, self.data.test):
+            check_image_spec(evaluation_batches(split, BATCH).element_spec[0], encoder.image_size)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Score the encoder."""

@@ -99,6 +99,31 @@ def test_without_steps_each_attack_takes_its_published_ones_and_the_worst_case_s
 
 
 @pytest.mark.slow
+def test_the_robust_radius_is_that_at_which_the_worst_case_falls_to_chance(run_dir, monkeypatch, capsys):
+    chance = json.loads((run_dir / "card.json").read_text())["chance_map"]
+    tried = []
+
+    def scored(asked, models, defense, data, top_k):
+        (epsilon_255,) = asked.epsilon_255
+        tried.append(epsilon_255)
+        falls = {"saat": 13, "none": 1}[defense]
+        about = {"defense": defense, "top_k": top_k, "interval": [0.0, 1.0], "epsilon_255": epsilon_255}
+        worst = {"attack": "worst", "metric": "MAP", "value": chance + 0.1 if epsilon_255 < falls else chance}
+        return [{**about, **row} for row in (worst, {"attack": "pta", "metric": "t-MAP", "value": 0.0})]
+
+    monkeypatch.setattr(evaluate, "evaluate_model", scored)
+    asked = options(run_dir, robust_radius=True, defenses=("none", "saat"), attacks=("mainstay", "pta"))
+    assert main(asked) == main(asked) == 0  # the second call replaces the entries of the first
+    assert tried[: len(tried) // 2] == [8, 1, 8, 1, 2, 4, 8, 16, 12, 14, 13]
+    entries = json.loads((run_dir / "card.json").read_text())["robust_radius"]
+    assert [(one["defense"], one["above_chance_255"], one["at_chance_255"]) for one in entries] == [
+        ("none", 0, 1), ("saat", 12, 13),
+    ]  # fmt: skip
+    about = {"attacks": ["mainstay", "pta"], "num_steps": 2, "restarts": 1, "num_queries": QUERIES}
+    assert all(entry.items() >= {**about, "chance_map": pytest.approx(chance)}.items() for entry in entries)
+    assert "12/255" in capsys.readouterr().out
+
+
 def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypatch):
     assert main(options(run_dir)) == 0
     first = rows_of(run_dir)
@@ -173,6 +198,7 @@ BAD = {
     "a radius beyond the pixels": ({"epsilon_255": (256.0,)}, "256"),
     "no steps": ({"num_steps": (0,)}, "--num-steps"),
     "no restart": ({"restarts": 0}, "--restarts"),
+    "a radius of several": ({"robust_radius": True, "epsilon_255": (4.0, 8.0)}, "--robust-radius goes with one"),
     "no query": ({"num_queries": 0}, "--num-queries"),
 }
 

@@ -25,6 +25,9 @@ from saat_tf.files import write_bytes
 from saat_tf.metrics import TIE_RULE, chance_map
 from saat_tf.pages import data_uri, page_templates
 
+# Of the card, what has a table of its own.
+SHOWN_ELSEWHERE = ("results", "config", "robust_radius")
+
 
 def write_report(report: ReportInput, folder: Path) -> Path:
     """Write report.html and figures/ into `folder`, each file whole; return the path of report.html.
@@ -72,8 +75,9 @@ def report_page(report: ReportInput, figures: Path) -> bytes:
         bits=8 * report.defenses[0].encoded.database.shape[1], tie_rule=TIE_RULE,
         findings=[finding for defense in report.defenses for finding in defense.findings],
         pictures={section: [_embedded(x, figures) for x in shown] for section, shown in pictures.items()},
-        facts=dict(_flat({name: x for name, x in report.card.items() if name not in ("results", "config")})),
+        facts=dict(_flat({name: x for name, x in report.card.items() if name not in SHOWN_ELSEWHERE})),
         config=dict(_flat(report.config)),
+        radii=report.card.get("robust_radius", []),
         certificates=certified_rows(report.card),
         titles=DEFENSES,
     )  # fmt: skip
