@@ -22,6 +22,11 @@ def numbers(contents: tf.Tensor, *places: tuple[int | tf.Tensor, int], big_endia
     Raises:
         tf.errors.InvalidArgumentError: a number lies outside of the string.
     """
+    # TensorFlow's own error of a place outside quotes the file, whose bytes Python cannot make a message of.
+    ends = tf.reduce_max([offset + length for offset, length in places])
+    is_inside = tf.debugging.Assert(ends <= tf.strings.length(contents), ["the file is cut short"])
+    with tf.control_dependencies([is_inside]):
+        contents = tf.identity(contents)
     values = []
     for offset, length in places:
         digits = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, offset, length), tf.uint8), tf.int32)
@@ -30,9 +35,14 @@ def numbers(contents: tf.Tensor, *places: tuple[int | tf.Tensor, int], big_endia
     return tf.stack(values)
 
 
+def is_webp(contents: tf.Tensor, kind: bytes) -> tf.Tensor:
+    """Return whether a file is WebP and its first chunk of a kind: VP8X (extended), "VP8 " (lossy) or VP8L."""
+    return tf.strings.regex_full_match(tf.strings.substr(contents, 0, 16), rb"RIFF\C{4}WEBP" + kind)
+
+
 def has_webp_flag(contents: tf.Tensor, flag: int) -> tf.Tensor:
     """Return whether the extended header of a WebP file, if it has one, sets a flag."""
-    extended = (tf.strings.substr(contents, 12, 4) == b"VP8X") & (tf.strings.length(contents) > 20)
+    extended = is_webp(contents, b"VP8X") & (tf.strings.length(contents) > 20)
     return tf.cond(extended, lambda: tf.bitwise.bitwise_and(numbers(contents, (20, 1))[0], flag) > 0, lambda: False)
 
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from saat_tf.data.decoding.decode import decode_image
-from saat_tf.data.decoding.fields import begins, count, has_webp_flag, numbers
+from saat_tf.data.decoding.fields import begins, count, has_webp_flag, is_webp, numbers
 from saat_tf.data.decoding.header import (
     BMP,
     BMP_BITS,
@@ -143,12 +143,11 @@ def _webp(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def _webp_size(contents: tf.Tensor) -> tf.Tensor:
-    kind = tf.strings.substr(contents, 12, 4)
     return tf.case(
         [
-            (kind == b"VP8X", lambda: 1 + numbers(contents, (27, 3), (24, 3))),
-            (kind == b"VP8 ", lambda: tf.bitwise.bitwise_and(numbers(contents, (28, 2), (26, 2)), 0x3FFF)),
-            (kind == b"VP8L", lambda: _lossless_webp_size(contents)),
+            (is_webp(contents, b"VP8X"), lambda: 1 + numbers(contents, (27, 3), (24, 3))),
+            (is_webp(contents, b"VP8 "), lambda: tf.bitwise.bitwise_and(numbers(contents, (28, 2), (26, 2)), 0x3FFF)),
+            (is_webp(contents, b"VP8L"), lambda: _lossless_webp_size(contents)),
         ],
         default=lambda: tf.constant([0, 0]),
     )

@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from saat_tf.data import DataError, ImageList, ImageLists, check_images, drop_images
 from saat_tf.data.decoding import tolerant_decode
 from saat_tf.data.decoding.decode import decode_image
+from saat_tf.data.decoding.tolerant_decode import decoding_fault
 
 # PIL rounds to 8 bits between its horizontal and its vertical pass and again at the end: half a level each.
 PIL_ROUNDING = 1.01 / 255
@@ -279,6 +280,15 @@ def test_a_picture_of_too_many_pixels_is_refused_without_decoding(lists, monkeyp
     with pytest.raises(DataError, match=r"train_img\.txt:1: .*a\.jpg.*pixels"):
         check_images(lists)
     assert not read
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_a_file_cut_short_anywhere_in_its_header_has_a_fault_in_words(image_format):
+    # TensorFlow's own message quotes the file, of whose bytes Python cannot make text.
+    contents = encoded(random_image(9, 9), image_format)
+    for length in range(48):
+        fault = decoding_fault(contents[:length])
+        assert fault and fault.isascii(), (length, fault)
 
 
 def test_each_file_is_counted_once(lists):
