@@ -16,7 +16,7 @@ demo: $(DEMO_READY)  ## hash, attack and defend drawn images: at most 3 minutes 
 test: $(READY)  ## the whole suite, a process for each core and a thread of TensorFlow for each process
 	$(PYTEST)
 
-test-fast: $(READY)  ## the suite without the tests that are marked as slow: those that take over 4 seconds of one core
+test-fast: $(READY)  ## the suite without the tests that are marked as slow: those that take over a second of one core, in all cases together
 	$(PYTEST) -m "not slow"
 
 coverage: $(READY)  ## the whole suite with line and branch coverage: a table, and pages in htmlcov/

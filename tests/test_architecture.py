@@ -101,6 +101,7 @@ def prompts(name):
     return sum(line.lstrip().startswith(">>> ") for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if prompts(name)])
 def test_the_examples_of_docstrings_run(name):
     module = importlib.import_module(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))

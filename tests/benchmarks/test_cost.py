@@ -65,6 +65,7 @@ def test_label_sets_are_distinct_and_have_one_to_four_labels(tiny):
     assert set(np.unique(sets)) == {0, 1} and set(sets.sum(axis=1)) <= {1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_pairs_are_looked_at_up_to_where_memory_ends(tiny, monkeypatch):
     small = bookkeeping_rows(30, 20)
     monkeypatch.setattr(cost, "loss_and_slope", lambda *_: list)

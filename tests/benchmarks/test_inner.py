@@ -32,6 +32,7 @@ def made(tmp_path_factory):
     return options, json.loads((folder / "docs/results/inner.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_cell_has_a_curve_whose_seconds_rise_and_scores_at_its_end(made):
     options, card = made
     cell = card["cells"]["scenes"]["n-fgsm"]
@@ -82,6 +83,7 @@ def test_every_inner_attack_is_measured_and_batches_are_whole():
         assert points(recipe) == [4, 6, 8]
 
 
+@pytest.mark.slow
 def test_held_out_queries_are_not_trained_on():
     data = data_of("scenes", TINY["scenes"], data_dir=None, seed=0)
     assert (len(data.train), len(data.database), len(data.test)) == (128, 128, 6)

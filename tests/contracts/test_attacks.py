@@ -152,6 +152,7 @@ def test_the_batch_has_what_the_contracts_speak_of(victim):
     assert len(np.unique(codes, axis=0)) == len(codes)
 
 
+@pytest.mark.slow
 def test_an_attack_says_what_it_is(case):
     name, attack, *_ = case
     assert attack.targeted == (name in TARGETED)
@@ -242,6 +243,7 @@ def test_a_query_without_labels_and_a_label_of_no_training_item_are_served(case,
     assert {row: bool(moved[row]) for row in expected} == expected
 
 
+@pytest.mark.slow
 def test_a_graph_does_what_eager_execution_does_and_a_seed_repeats_its_result(case, victim):
     name, attack, eager, graph = case
     labels = victim.labels_for(attack)
@@ -312,6 +314,7 @@ def mixed_victim(request):
     return make_victim(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_model_of_mixed_precision_is_attacked_as_any_other(name, mixed_victim):
     victim, attack = mixed_victim, BUILDERS[name](BALL, mixed_victim.known)

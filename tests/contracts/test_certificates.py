@@ -73,6 +73,7 @@ def test_the_victim_has_certain_bits_and_others(victim):
     assert victim.certificates["ibp", EPSILONS[1]].certified.mean() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_attack_gets_below_a_certificate(victim, name):
     for epsilon in EPSILONS:

@@ -72,6 +72,7 @@ def entrances(encoder, runners, litert):
 NAMES = ("encode", "LiteRT", "evaluation", "evaluation, stopping early")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("images", "message"), FAULTY_PIXELS.values(), ids=FAULTY_PIXELS)
 def test_faulty_pixels_are_refused_at_every_entrance_in_the_same_words(entrances, name, images, message):
@@ -93,6 +94,7 @@ def test_a_call_of_the_model_looks_at_type_and_shape(encoder, images):
         encoder.logits(tf.constant(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_gives_an_empty_result_and_the_next_call_works(entrances, name):
     empty, good = np.zeros((0, SIZE, SIZE, 3), np.float32), images_with(0.5)

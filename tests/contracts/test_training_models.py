@@ -125,6 +125,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(value, other, err_msg=path)
 
 
+@pytest.mark.slow
 @EACH
 def test_fit_evaluate_save_clone_predict(name, tmp_path):
     training, data = make(name, jit_compile="auto")
@@ -165,6 +166,7 @@ def test_fit_evaluate_save_clone_predict(name, tmp_path):
     assert again == {key: pytest.approx(value, rel=1e-4, abs=1e-5) for key, value in first.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hashing dch", "saat", "cgat", "atrdh", "free", "fgsm-prior", "classifier"])
 def test_fit_without_an_index(name):
     training, data = make(name)

@@ -46,6 +46,7 @@ def test_openvino_without_tensorflow_gives_the_codes(small_export, images, codes
     np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), codes)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_codes(small_export, images, codes, tmp_path):
     import onnxruntime
 

@@ -61,6 +61,7 @@ def signs(packed_codes):
     return np.unpackbits(packed_codes, axis=1)
 
 
+@pytest.mark.slow
 def test_pixels_become_the_codes_and_logits_of_the_encoder(encoder, signatures):
     images = np.random.default_rng(1).random((5, SIZE, SIZE, 3), np.float32)
     packed = signatures["serving_default"](images=tf.constant(images))["packed_codes"].numpy()
@@ -70,6 +71,7 @@ def test_pixels_become_the_codes_and_logits_of_the_encoder(encoder, signatures):
     np.testing.assert_array_equal(signs(packed), logits >= 0)
 
 
+@pytest.mark.slow
 def test_files_of_all_formats_and_sizes_in_one_batch_become_the_codes_of_their_pixels(encoder, signatures):
     # Formats without loss, so that PIL's pixels are the same; sizes above the network's and below.
     files = [
@@ -135,6 +137,7 @@ def test_a_decompression_bomb_is_refused_by_the_size_that_it_declares(signatures
     assert small["ok"].numpy().tolist() == [True, False]
 
 
+@pytest.mark.slow
 def test_damaged_files_of_all_kinds_are_read_or_refused_one_by_one(signatures):
     found, _, coded, memory = send(signatures["encode_bytes"], mutated_images(600))
     assert coded == 0 and sum(sent for _, sent in found.values()) == 600

@@ -52,6 +52,7 @@ def switches_at_import(code, **set_by_user):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ENTRANCES.values(), ids=ENTRANCES)
 def test_every_way_to_run_the_project_has_the_same_switches_when_tensorflow_is_imported(code):
     assert switches_at_import(code) == ["1", *OTHERS.values()]

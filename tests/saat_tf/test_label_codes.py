@@ -50,6 +50,7 @@ def test_similarity_is_that_of_the_sets(seed):
     np.testing.assert_allclose(jaccard(a, b).numpy(), expected, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("num_items", [2, 12, 20, 60])
 def test_center_codes_are_those_of_a_loop_with_exact_fractions(seed, num_items):

@@ -80,6 +80,7 @@ def test_a_row_with_fewer_labels_has_fewer_subsets():
     assert known[0] < known[1] < known[2] < known[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "graph", "XLA"])
 def test_sums_and_mainstay_codes_are_those_of_the_items_through_many_updates(bank, mode):
     rng = np.random.default_rng(1)

@@ -45,6 +45,7 @@ def batches(labels):
     return tf.data.Dataset.from_tensor_slices((IMAGES, np.float32(labels), np.arange(4))).batch(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [HashingTraining, lambda *parts: SAAT(*parts, num_steps=1)], ids=["hashing", "saat"])
 @pytest.mark.parametrize("row", [0, 3])
 def test_fit_refuses_a_batch_before_it_is_trained_on(make, row):

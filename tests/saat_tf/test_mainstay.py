@@ -234,6 +234,7 @@ def test_a_row_without_labels_gets_the_opposite_of_the_majority():
     assert of_items(np.zeros((1, 3)), np.eye(3), codes).tolist() == [[-1, -1, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATA, ids=lambda kind: kind.__name__)
 def test_the_layer_on_a_bank_gives_the_direct_formula_eagerly_and_in_a_graph(kind):
     labels, bank_labels, _ = random_case(kind, 8, seed=4)

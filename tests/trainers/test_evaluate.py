@@ -124,6 +124,7 @@ def test_the_robust_radius_is_that_at_which_the_worst_case_falls_to_chance(run_d
     assert "12/255" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypatch):
     assert main(options(run_dir)) == 0
     first = rows_of(run_dir)

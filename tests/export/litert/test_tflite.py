@@ -38,6 +38,7 @@ def table(converted):
     return json.loads((converted / "parity.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "least"), zip(VARIANTS, (1.0, 0.99, 0.95, 0.95), strict=True))
 def test_the_bits_of_a_variant_are_those_of_the_encoder(small_encoder, converted, variant, least):
     side, bits = small_encoder.image_size, small_encoder.code_length

@@ -47,6 +47,7 @@ def options_for(photos, model, out, **others):
     return EncodeOptions(**{**given, **others})
 
 
+@pytest.mark.slow
 def test_each_image_has_the_code_that_the_encoder_gives_it(photos, model, encoded):
     encoder = tf.saved_model.load(str(model / "2")).signatures["encode_bytes"]
     blocks = list(read_blocks(encoded, read_encoding(encoded)))
@@ -79,6 +80,7 @@ def test_shards_are_plain_files(encoded):
     assert codes.dtype == np.uint8 and codes.shape == (len(ids), BITS // 8) and len(ids) + len(skipped) == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_with_the_missing_shards(
     photos, model, encoded, shard_encoder, tmp_path, monkeypatch
 ):
@@ -107,6 +109,7 @@ def test_an_interrupted_run_resumes_with_the_missing_shards(
     assert asked == [1] and contents_of(out) == before
 
 
+@pytest.mark.slow
 def test_a_run_with_changed_images_is_refused(photos, model, tmp_path, capsys):
     folder, out = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos.folder, folder)
@@ -173,6 +176,7 @@ def test_encoding_no_image_is_an_error_and_writes_nothing(tmp_path, model, capsy
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", [False, True])
 def test_where_none_can_be_encoded_that_is_an_error_and_no_index_is_built(
     tmp_path, model, capsys, shard_encoder, monkeypatch, skip
@@ -294,6 +298,7 @@ def test_a_file_that_cannot_be_read_has_a_reason(contents, fault):
     assert fault_of(contents) == fault
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes_as_ray(photos, model, encoded, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     import ray
@@ -303,6 +308,7 @@ def test_processes_give_the_same_bytes_as_ray(photos, model, encoded, tmp_path):
     assert contents_of(tmp_path / "out") == contents_of(encoded)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_reported(tmp_path):
     tasks = [ShardTask(0, ["x"])]
     with pytest.raises(RuntimeError, match="worker process was killed"):
@@ -316,6 +322,7 @@ class Killer:
         return os._exit, (1,)
 
 
+@pytest.mark.slow
 def test_models_are_told_apart_by_what_they_answer(model):
     encode_bytes = load_encoder(model).encode_bytes
     one = fingerprint(encode_bytes)

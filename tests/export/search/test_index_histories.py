@@ -39,6 +39,7 @@ def test_removing_again_from_what_was_removed_from_resurrects_nothing(tmp_path):
         assert len(opened) == 95 and found(opened) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [[], [str(i) for i in range(10)]], ids=["add", "remove"])
 @pytest.mark.parametrize("step", [5, 60, 150, 300, 100_000])
 def test_a_killed_change_is_made_whole_or_not_at_all(tmp_path, removed, step):

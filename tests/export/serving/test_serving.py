@@ -267,6 +267,7 @@ def test_the_compose_file_reads_what_lies_beside_it_and_opens_to_this_machine_al
     assert len(paths) == 2 and all((folder / path.removeprefix("/serving/")).is_file() for path in paths)
 
 
+@pytest.mark.slow
 def test_a_second_version_and_model_join_the_first_and_the_users_own_settings_stay(small_run, folder, tmp_path):
     own = "max_batch_size { value: 2 }  # small\nallowed_batch_sizes: 1\nallowed_batch_sizes: 2\n"
     (tmp_path / "batching_parameters.txt").write_text(own)

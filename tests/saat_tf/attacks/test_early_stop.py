@@ -63,6 +63,7 @@ def attack_of(rule=None, num_steps=100, schedule=rising_alphas, objective=adapti
 HALVING = {"rule": HalvingStep(), "schedule": constant_alphas, "objective": hinged_alignment}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [{}, HALVING, {"num_steps": 37}], ids=["sign", "halving", "37 steps"])
 def test_where_no_image_stops_the_result_is_that_of_the_attack_bit_for_bit(monkeypatch, parts):
     monkeypatch.setattr(early_stop, "LEAST_GAIN", -np.inf)

@@ -79,6 +79,7 @@ def auto_pgd(image, place, weight, num_steps):
     return best, sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("num_steps", [1, 10, 40])
 def test_the_images_returned_are_those_of_auto_pgd(seed, num_steps):

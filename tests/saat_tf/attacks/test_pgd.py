@@ -96,6 +96,7 @@ def test_a_seed_repeats_its_result_and_another_gives_another(victim):
     assert np.abs(first - other).max() > 1 / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [alignment, adaptive_alignment])
 @pytest.mark.parametrize("towards", [1.0, -1.0])
 def test_a_wanted_code_is_approached_and_its_opposite_left(victim, objective, towards):
@@ -205,6 +206,7 @@ def test_no_gradient_flows_through_the_returned_images():
     assert tape.gradient(result, images) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, BITS])
 @pytest.mark.parametrize("towards", [1.0, -1.0])
 @pytest.mark.parametrize("step_255", [1, 3, 100])

@@ -126,6 +126,7 @@ def fitted(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.slow
 def test_prototype_codes_find_the_items_of_their_label_set(fitted):
     codes, labels = separable(2)
     targets = distinct_label_sets(labels)
@@ -155,6 +156,7 @@ def test_a_saved_network_gives_the_same_codes(fitted, tmp_path):
     np.testing.assert_array_equal(loaded(np.eye(CLASSES)), fitted(np.eye(CLASSES)))
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_its_network_and_another_gives_another():
     first, again, other = (
         fit_prototype_net(*separable(1), epochs=1, steps_per_epoch=2, batch_size=4, seed=seed).get_weights()

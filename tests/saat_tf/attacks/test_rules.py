@@ -83,6 +83,7 @@ def momentum_loop(model, images, wanted, alphas, decay, look_ahead, num_scales):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [constant_alphas, rising_alphas])
 @pytest.mark.parametrize("decay", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize(("look_ahead", "num_scales"), [(False, 1), (True, 1), (False, 3), (True, 5)])

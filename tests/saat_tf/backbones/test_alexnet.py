@@ -29,6 +29,7 @@ def formula_weights():
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ORACLE["cases"], ids=lambda case: f"{case['image_size']}px")
 def test_equals_the_pytorch_layout(case, formula_weights):
     size = case["image_size"]

@@ -62,6 +62,7 @@ def fake_state_dict():
     return arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [case for case in ORACLE["cases"] if case["image_size"] < 224],

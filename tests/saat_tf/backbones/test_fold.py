@@ -53,6 +53,7 @@ def test_kernel_and_bias_are_those_worked_out_by_hand(kind, bias, options):
     np.testing.assert_allclose(copy(pixel.reshape(1, 1, 1, 2).astype("float32")).numpy().reshape(-1), expected, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "left"), [("small_cnn", 0), ("efficientnet_lite0", 0), ("resnet18", 0)])
 def test_a_folded_backbone_computes_the_same_and_has_no_norm_left(name, left):
     keras.utils.set_random_seed(0)
@@ -76,6 +77,7 @@ def test_a_convolution_with_an_activation_or_another_reader_is_left():
     assert folded(backbone_spec("alexnet").build(64)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("purified", [False, True])
 def test_a_model_for_inference_has_the_same_logits_and_slopes(purified):
     keras.utils.set_random_seed(1)

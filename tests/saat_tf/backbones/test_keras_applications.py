@@ -42,6 +42,7 @@ def test_pixels_are_scaled_as_by_the_models_own_function(name, pixels):
     np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-4 if np.abs(expected).max() > 10 else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny"])
 def test_pixels_are_scaled_as_by_the_models_own_layers(name, pixels, monkeypatch):
     """The layers in front of the first convolution, run by themselves; of what is behind them, little is built."""
@@ -70,6 +71,7 @@ def saved_weights(name, path):
     model.save_weights(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VGG16", "EfficientNetB0"])
 def test_pretrained_features_are_those_of_keras(name, pixels, tmp_path, monkeypatch):
     path = tmp_path / "file.weights.h5"
@@ -86,6 +88,7 @@ def test_pretrained_features_are_those_of_keras(name, pixels, tmp_path, monkeypa
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4 * expected.std())
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_says_so_and_waits_no_longer_than_seconds(monkeypatch):
     waited = []
 

@@ -24,6 +24,7 @@ def drawn(name, size, seed):
 
 
 # Layers of every kind: depthwise convolutions, layer norm, scales without names, names that are new in each process.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [("small_cnn", 16), ("resnet18", 32), ("efficientnet_lite0", 32), ("MobileNetV2", 32), ("EfficientNetB0", 32),
@@ -89,6 +90,7 @@ def test_names_and_layout_are_those_of_the_pytorch_file():
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_backbone_is_refused_by_both_names(tmp_path):
     file = tmp_path / "w.safetensors"
     save_weights_file(drawn("small_cnn", 16, 0), "small_cnn", file)

@@ -75,6 +75,7 @@ def collected():
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
 def test_names_and_shapes_are_those_of_torchvision(name, monkeypatch):
@@ -94,6 +95,7 @@ def test_names_and_shapes_are_those_of_torchvision(name, monkeypatch):
     assert trainable + (backbone.output_shape[-1] + 1) * 1000 == PUBLISHED_PARAMETERS[name] == expected["parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet18", "resnet50"])
 def test_numbers_are_those_of_torch(name, monkeypatch):
     monkeypatch.setattr(vgg_module, "DENSE_FEATURES", 256)  # as in the script

@@ -393,6 +393,7 @@ def doubled(levels):
 TOO_DEEP = Raw(encode("leaf") + b"\x85" * 30_000)  # TUPLE1: hashing recurses, and ends the process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [doubled(100), TOO_DEEP], ids=["doubled", "deep"])
 @pytest.mark.parametrize(
     ("place", "message"),

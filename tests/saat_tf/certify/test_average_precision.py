@@ -42,6 +42,7 @@ def extremes(query, database, label, labels, costs, budget, top_k):
     return min(values["pessimistic"]), max(values["optimistic"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("table_bits", [0, 3])
 @pytest.mark.parametrize("top_k", [None, 9])
@@ -95,6 +96,7 @@ def test_a_search_that_is_stopped_is_sound_and_looser():
         assert longer.values[i] <= found.min()
 
 
+@pytest.mark.slow
 def test_up_to_twenty_bits_no_time_limit_applies():
     queries, database, query_labels, labels = problem(9, bits=24, queries=1, items=50)
     uncertain = np.arange(24)[None] < reachable.EXACT_BITS

@@ -107,6 +107,7 @@ def check_rounding(rules=rules, intervals=intervals):
         assert box.low.numpy() < exact < box.high.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_intervals_enclose_all_corners(name):
     check_intervals(name)
@@ -150,6 +151,7 @@ INTERVAL_BUGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "module", "old", "new"), INTERVAL_BUGS)
 def test_a_bug_in_a_rule_of_intervals_is_found(name, module, old, new):
     broken = {module.__name__.rpartition(".")[2]: mutant(module, old, new)}
@@ -173,6 +175,7 @@ def test_a_bug_in_a_linear_bound_is_found(old, new):
         check_linear_bounds(crown=mutant(crown, old, new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
@@ -207,6 +210,7 @@ def test_rounding_that_is_left_out_is_found(module, old, new, monkeypatch):
         check_rounding(intervals=intervals if module is steps else broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", network.METHODS)
 def test_certified_bits_do_not_flip_at_any_corner(method):
     model = relu_network(seed=4)

@@ -82,6 +82,7 @@ def numbers(images):
     return [known[file.read()[0]] for file in images.files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "is_divided"), LAYOUTS)
 def test_every_layout_is_read_as_it_is_and_nothing_is_written(tmp_path, layout, is_divided):
     layout(tmp_path)

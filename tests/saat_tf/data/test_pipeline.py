@@ -89,12 +89,14 @@ def check_contents(batches, arrays):
         np.testing.assert_array_equal(batch_labels, labels[index])
 
 
+@pytest.mark.slow
 def test_training_batches_hold_the_images_and_labels_that_their_index_names_in_each_epoch(split, arrays):
     batches = training_batches(split, 4, seed=0)
     for _ in range(3):
         check_contents(epoch(batches), arrays)
 
 
+@pytest.mark.slow
 def test_training_batches_hold_every_item_once_an_epoch_and_the_last_one_the_rest(split):
     batches = training_batches(split, 4, seed=0)
     for _ in range(3):
@@ -103,12 +105,14 @@ def test_training_batches_hold_every_item_once_an_epoch_and_the_last_one_the_res
         assert sorted(order(items)) == list(range(COUNT))
 
 
+@pytest.mark.slow
 def test_the_order_is_new_in_every_epoch_and_is_not_the_list_s(split):
     batches = training_batches(split, 4, seed=0)
     orders = [order(epoch(batches)) for _ in range(3)]
     assert len({tuple(o) for o in [*orders, range(COUNT)]}) == 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_orders_and_another_seed_others(split):
     first, again, other = (training_batches(split, 4, seed=seed) for seed in (5, 5, 6))
     expected = [order(epoch(first)) for _ in range(2)]
@@ -116,6 +120,7 @@ def test_the_same_seed_gives_the_same_orders_and_another_seed_others(split):
     assert order(epoch(other)) != expected[0]
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_seed_whatever_else_was_drawn(split):
     expected = order(epoch(training_batches(split, 4, seed=5)))
     tf.random.uniform(())
@@ -139,6 +144,7 @@ def test_a_cache_loads_each_image_once_and_without_one_each_epoch_loads_anew(arr
         assert loads.numpy() == expected
 
 
+@pytest.mark.slow
 def test_evaluation_batches_keep_the_order_of_the_list(split, arrays):
     batches = evaluation_batches(split, 4)
     for _ in range(2):
@@ -148,6 +154,7 @@ def test_evaluation_batches_keep_the_order_of_the_list(split, arrays):
         assert [len(index) for _, _, index in items] == [4, 4, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size, sizes", [(1, [1] * COUNT), (COUNT, [COUNT]), (100, [COUNT])])
 def test_a_batch_may_be_as_small_as_one_and_larger_than_the_split(split, batch_size, sizes):
     for batches in (evaluation_batches(split, batch_size), training_batches(split, batch_size, seed=0)):
@@ -160,6 +167,7 @@ def test_a_split_is_as_long_as_its_labels(split):
     assert len(split) == COUNT
 
 
+@pytest.mark.slow
 def test_the_sides_of_images_are_known_to_the_graph(split):
     for batches in (evaluation_batches(split, 4), training_batches(split, 4, seed=0)):
         images, labels, index = batches.element_spec
@@ -177,6 +185,7 @@ def test_files_are_resized_and_cut(image_list, png_only):
         np.testing.assert_allclose(image, np.asarray(expected, np.float32) / 255, atol=1.01 / 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True])
 def test_flips_mirror_about_half_of_the_images_anew_in_every_epoch_and_repeat_with_the_seed(cache):
     images = np.random.default_rng(3).random((64, 4, 4, 3), np.float32)
@@ -249,6 +258,7 @@ def test_training_evaluation_caches_records_and_export_show_the_same_pixels_bit_
         np.testing.assert_array_equal(by_index(training), exported)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("kind", ["files", "records"])
 @pytest.mark.usefixtures("png_only")
@@ -281,6 +291,7 @@ def test_images_that_are_cut_already_cannot_be_cropped_at_random(arrays, image_l
             training_batches(split, 4, seed=0, random_crop=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, count", [("arrays", 1), ("arrays", COUNT), ("arrays", 2), ("files", 3), ("records", 3), ("records", 2)]
 )
@@ -315,6 +326,7 @@ def test_a_shard_of_a_worker_can_be_dealt_to_its_replicas(arrays):
     assert found == [[0, 1], [2, 3, 4], [5, 6, 7], [8, 9, 10]]
 
 
+@pytest.mark.slow
 def test_an_epoch_is_a_function_of_seed_and_number_and_skipping_leaves_the_rest_as_it_is(split, arrays):
     batches = training_epochs(split, 4, seed=5, flip=True)
     orders = [order(epoch(batches(number, 0))) for number in range(3)]
@@ -343,6 +355,7 @@ def test_batches_that_are_skipped_are_not_decoded(arrays):
     assert len(order(epoch(training_epochs(split, 4, seed=0)(1, 2)))) == COUNT - 8 == decoded.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers, local", [(2, 1), (3, 1), (2, 2)])  # of the last batch, of 3, four take all
 def test_a_worker_reads_no_rows_but_its_own(split, arrays, workers, local):
     count, whole = workers * local, training_epochs(split, 4, seed=5, flip=True)
@@ -378,6 +391,7 @@ def test_a_strategy_shards_a_whole_split_and_leaves_a_shard_alone(arrays):
             assert batches.options().experimental_distribute.auto_shard_policy == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "records"])
 def test_workers_that_shard_automatically_get_every_item_of_a_whole_split_once(kind, arrays, record_folder, png_only):
     # What MultiWorkerMirroredStrategy applies to the data set that `fit` is given.

@@ -15,6 +15,7 @@ def scenes():
     return draw_scenes(600, image_size=SIDE, seed=3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_pixels_and_labels(scenes):
     again = draw_scenes(600, image_size=SIDE, seed=3)
     np.testing.assert_array_equal(again.images, scenes.images)

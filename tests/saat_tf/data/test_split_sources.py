@@ -92,6 +92,7 @@ def write_folder(root, classes, count, first=0):
             Image.fromarray(color).save(root / name / f"{number:02}.png")
 
 
+@pytest.mark.slow
 def test_a_folder_of_class_folders_is_that_of_keras(tmp_path):
     write_folder(tmp_path, ("cat", "dog"), 3)
     split = Split.from_directory(tmp_path, 8, resize_size=10)

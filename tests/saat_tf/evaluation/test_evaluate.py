@@ -63,6 +63,7 @@ def signs(encoder, images):
     return np.where(encoder.logits(images).numpy() >= 0, 1, -1)
 
 
+@pytest.mark.slow
 def test_clean_map_is_that_of_the_queries_as_they_are(report, encoder, data):
     expected = map_by_hand(
         signs(encoder, images_of(data.test)),
@@ -108,6 +109,7 @@ def test_evaluation_changes_nothing_of_the_encoder(encoder, data):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_the_attack_and_another_does_not(encoder, data):
     attack = mainstay(num_steps=1)(knowledge(encode_data(encoder, data), data))
 

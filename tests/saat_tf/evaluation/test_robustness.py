@@ -48,6 +48,7 @@ def average_precisions(query_codes, query_labels):
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_brute_force(report, encoder):
     np.testing.assert_allclose(report.clean.average_precisions, average_precisions(codes(QUERIES[0]), QUERIES[1]))
     assert report.chance == pytest.approx(1 / CLASSES)
@@ -93,6 +94,7 @@ def test_it_is_saved_as_one_page(report, tmp_path):
     assert f"{report.worst_case.map:.3f}" in page and "dhta" in page
 
 
+@pytest.mark.slow
 def test_an_attack_itself_and_splits_serve_too(encoder, report):
     bank = filled_bank(np.packbits(codes(DATABASE[0]) > 0, axis=1), np.float32(DATABASE[1]))
     split = array_split(QUERIES[0], np.float32(QUERIES[1]))

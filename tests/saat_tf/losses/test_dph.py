@@ -81,6 +81,7 @@ def test_the_loss_of_a_batch_reads_the_relaxed_codes_and_labels_of_the_whole_ban
     assert float(run(tf.constant(h), tf.constant(labels))) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "graph", "XLA"])
 def test_the_loss_of_a_bank_and_its_slope_stay_those_of_the_formula_through_many_updates(mode):
     rng = np.random.default_rng(7)

@@ -167,6 +167,7 @@ def slopes_of(function, h):
     return tape.gradient(value, h).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["multi-label", "single-label"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_value_and_slope_are_those_of_the_formula(name, kind):
@@ -241,6 +242,7 @@ def bank_of(case):
     return bank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["multi-label", "single-label"])
 @pytest.mark.parametrize("name", ALL)
 def test_a_loss_of_a_batch_is_the_formula_on_its_labels_and_the_bank(name, kind):
@@ -254,6 +256,7 @@ def test_a_loss_of_a_batch_is_the_formula_on_its_labels_and_the_bank(name, kind)
         assert float(result) == pytest.approx(value_by_hand(loss, case), rel=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["none", "equal", "own"])
 @pytest.mark.parametrize("codes", ["right", "wrong", "equal", "zero"])
 @pytest.mark.parametrize("name", ALL)

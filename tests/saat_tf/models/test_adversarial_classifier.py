@@ -94,6 +94,7 @@ def test_perturbations_grow_to_their_whole_size(batch, step, share):
     np.testing.assert_allclose(training.ramped(perturbed, images), expected, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "inner",
     [

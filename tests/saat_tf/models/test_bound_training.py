@@ -98,6 +98,7 @@ def test_training_certifies_bits_and_keeps_the_bank(share):
     np.testing.assert_array_equal(bits, model.target_codes(tf.constant(LABELS)).numpy() > 0)
 
 
+@pytest.mark.slow
 def test_it_is_saved_with_its_options(tmp_path):
     model = training(bound_share=0.7, ramp_steps=3, from_scratch=True)
     model.fit(batches(), verbose=0)

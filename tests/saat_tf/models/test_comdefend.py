@@ -59,6 +59,7 @@ def test_the_layers_are_the_published_ones(purifier):
     assert purified.shape == (1, 8, 8, 3) and 0 <= float(tf.reduce_min(purified)) <= float(tf.reduce_max(purified)) <= 1
 
 
+@pytest.mark.slow
 def test_a_purified_model_is_the_encoder_after_the_purifier(purifier, images, tmp_path):
     encoder = HashingModel("small_cnn", 16, 16)
     model = PurifiedModel.from_parts(purifier, encoder)

@@ -83,6 +83,7 @@ def step(training, batch):
     return {name: float(value) for name, value in training.train_step(batch).items()}
 
 
+@pytest.mark.slow
 def test_a_cgat_step_drives_images_from_their_center_codes_and_back(split, batch):
     cgat = make(CgAT, split, adversarial_weight=0.7)
     images, labels, index = batch
@@ -120,6 +121,7 @@ def test_an_atrdh_step_adds_twice_the_pairwise_loss_of_adversarial_codes(split, 
     assert logs["loss"] == pytest.approx(hashing + 2 * adversarial, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_atrdh_trains_its_prototypes_apart_from_the_encoder(split, batch):
     atrdh = make(ATRDH, split, learning_rate=0.1)
     prototypes = {id(v) for v in atrdh.prototype_net.variables}
@@ -176,6 +178,7 @@ def test_consistency_pulls_both_codes():
     np.testing.assert_allclose(slopes[1], [[-0.4, 1.0]], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_weights_are_perturbed_up_the_loss_and_put_back_to_the_bit(split, batch, in_graph):
     saat = make(SAAT, split, refinements=Refinements(weight_perturbation=0.01))
@@ -201,6 +204,7 @@ def test_weights_are_perturbed_up_the_loss_and_put_back_to_the_bit(split, batch,
     )
 
 
+@pytest.mark.slow
 def test_a_perturbed_step_moves_the_weights_by_the_slope_at_the_perturbed_weights(split, batch):
     steps = {}
     for gamma in (0.0, 0.002):
@@ -213,6 +217,7 @@ def test_a_perturbed_step_moves_the_weights_by_the_slope_at_the_perturbed_weight
     assert 0.5 < cosine < 0.9999
 
 
+@pytest.mark.slow
 def test_atrdh_fits_saves_and_loads(split, tmp_path):
     refinements = Refinements(consistency_weight=0.5)
     training = make(ATRDH, split, learning_rate=0.05, refinements=refinements, inner_training="training", num_steps=1)

@@ -79,6 +79,7 @@ def test_an_attack_climbs_on_tanh_of_alpha_z(encoder):
     np.testing.assert_allclose(attack(encoder, IMAGES, np.eye(3), seed=0), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_encoded_attacked_and_scored_as_a_model_of_ours(encoder):
     split = array_split(IMAGES, np.float32(np.eye(3)))
     data = RetrievalData("three", ["a", "b", "c"], split, split, split)

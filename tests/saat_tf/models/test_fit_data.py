@@ -87,6 +87,7 @@ def bank_labels(bank):
     return bank.label_sets.numpy()[bank.set_index.numpy()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_adapt_fills_the_bank_with_the_codes_of_the_items_and_fit_takes_the_same_data(form):
     training = make()
@@ -143,6 +144,7 @@ def test_a_pass_in_any_order_sets_each_row_once():
     assert batches.cardinality() == 4
 
 
+@pytest.mark.slow
 def test_after_an_epoch_the_bank_is_what_it_would_be_by_index():
     """One batch of everything, so that batch statistics do not depend on the order."""
     banks = []
@@ -157,6 +159,7 @@ def test_after_an_epoch_the_bank_is_what_it_would_be_by_index():
     np.testing.assert_array_equal(*(b.set_sums for b in banks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_of_arrays_an_item_is_known_by_its_place(shuffle):
     training = make(optimizer=keras.optimizers.SGD(0.0))
@@ -166,6 +169,7 @@ def test_of_arrays_an_item_is_known_by_its_place(shuffle):
     np.testing.assert_allclose(training.code_bank.codes, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_on_arrays_in_order_is_fit_on_batches_with_an_index_to_the_bit():
     states = []
     for data, options in (((IMAGES, LABELS), {"batch_size": 8}), ((pairs(IMAGES, LABELS, INDEX),), {})):
@@ -177,6 +181,7 @@ def test_fit_on_arrays_in_order_is_fit_on_batches_with_an_index_to_the_bit():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_of_data_without_a_cardinality_the_steps_that_had_a_batch_count():
     training = make(hashing_loss=HashNet())
     training.adapt(IMAGES, LABELS)
@@ -202,6 +207,7 @@ def test_steps_per_epoch_of_what_has_no_end():
     assert steps == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["arrays", "a data set", "a generator"])
 def test_validation_changes_nothing_and_evaluate_is_the_loss_of_the_formula(form):
     training = make()
@@ -260,6 +266,7 @@ def adapted():
     return training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_what_it_cannot_learn_from_is_refused_before_a_step(adapted, case):
     given, message = WRONG[case]
@@ -306,6 +313,7 @@ def test_what_adapt_cannot_read_is_refused():
     assert training.code_bank is None
 
 
+@pytest.mark.slow
 def test_an_inner_attack_that_keeps_something_of_each_image_needs_an_index():
     training = make(SAAT, inner=FGSMPrior(num_items=ITEMS, image_size=SIZE))
     training.adapt(IMAGES, LABELS)

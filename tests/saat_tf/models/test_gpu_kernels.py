@@ -131,6 +131,7 @@ def check_waits(concrete, allowed="nothing"):
     assert [w for w in gpu_kernels.transfers(concrete) if "DynamicStitch" not in w and allowed not in w] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_runs_on_a_gpu_alone_and_the_host_waits_for_nothing(name):
     concrete = STEPS[name]()
@@ -155,6 +156,7 @@ def test_a_hashing_loss_runs_on_a_gpu_alone_and_the_host_waits_for_nothing(name)
     check_waits(concrete)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_an_attack_runs_on_a_gpu_alone(name):
     code_bank, model = bank(), encoder()

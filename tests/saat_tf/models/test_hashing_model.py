@@ -52,6 +52,7 @@ def test_inference_changes_no_variable(model, images):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "image_size"), [("small_cnn", 32), ("alexnet", 64), ("efficientnet_lite0", 32)])
 def test_a_saved_model_gives_the_same_codes(tmp_path, backbone, image_size):
     model = HashingModel(backbone, code_length=16, image_size=image_size)
@@ -62,6 +63,7 @@ def test_a_saved_model_gives_the_same_codes(tmp_path, backbone, image_size):
     np.testing.assert_array_equal(loaded.logits(images), model.logits(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone", ["vgg11_bn", "resnet18", "VGG16", "EfficientNetB0", "MobileNetV3Small", "convnext_tiny"]
 )

@@ -212,6 +212,7 @@ def state_of(training):
     return [variable.numpy() for variable in training.training_state()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INNERS)
 def test_a_training_traces_once_a_shape_saves_its_state_and_goes_on_to_the_same_bits(name, split, tmp_path):
     whole = make(split, INNERS[name]())

@@ -53,6 +53,7 @@ def test_a_compiled_training_gives_the_losses_and_weights_of_the_plain_one(make)
         np.testing.assert_allclose(other, one, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [
@@ -96,6 +97,7 @@ def test_dropout_drops_the_same_with_and_without_xla_and_as_often_as_it_says():
     np.testing.assert_array_equal(layers[0](x, training=False), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mainstay-di", "square"])
 def test_a_compiled_attack_returns_what_the_plain_one_returns_and_loses_no_check(name):
     encoder = training(HashingTraining).encoder

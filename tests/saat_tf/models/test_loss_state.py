@@ -61,6 +61,7 @@ def map_by_hand(codes, labels):
     return np.mean(precisions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_lowers_the_loss_and_brings_relevant_items_together(split, batch, name):
     training = make(HashingTraining, split, name)
@@ -92,6 +93,7 @@ def test_the_inner_attack_and_encoding_change_nothing_of_the_loss_and_a_step_doe
         assert (variable.numpy() != value).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATEFUL)
 def test_the_state_of_a_loss_is_in_checkpoint_and_model_file_and_not_in_the_encoder(split, tmp_path, name):
     training, fresh = (make(HashingTraining, split, name) for _ in range(2))
@@ -136,6 +138,7 @@ def test_the_optimizer_moves_the_parts_that_a_loss_trains_by_their_slopes(split,
     np.testing.assert_allclose(training.hashing_loss.projection, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_hashnet_gives_its_alpha_to_the_codes_of_the_bank_in_both_kinds_of_training(split, batch):
     for kind, options in ((HashingTraining, {}), (SAAT, {"num_steps": 1, "inner_training": "inference"})):
         training = make(kind, split, "hashnet", **options)

@@ -96,6 +96,7 @@ def test_batch_norm_is_folded_where_keras_knows_the_layers(encoder):
     np.testing.assert_allclose(faster.logits(IMAGES), encoder.logits(IMAGES), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_attack_stays_in_its_ball_and_turns_bits(encoder):
     bank = CodeBank.from_labels(np.eye(3), BITS)
     bank.update([0, 1, 2], encoder(IMAGES))
@@ -125,6 +126,7 @@ def test_an_export_and_its_conversion_give_the_same_codes(encoder, tmp_path):
     np.testing.assert_array_equal(light.encode(IMAGES), codes)
 
 
+@pytest.mark.slow
 def test_adversarial_training_moves_its_weights_and_a_purifier_stands_in_front(encoder):
     saat = SAAT(encoder, CodeBank.from_labels(np.eye(3), BITS), DPH(), num_steps=1)
     saat.compile("sgd")

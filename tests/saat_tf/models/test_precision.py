@@ -106,6 +106,7 @@ def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float3
     assert np.isfinite(steep).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_small_cnn")
 def test_a_step_that_overflows_is_skipped_and_halves_the_scale(scenes):
     keras.utils.set_random_seed(0)

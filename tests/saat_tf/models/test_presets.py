@@ -33,6 +33,7 @@ def test_the_presets_of_the_package_have_cards_that_say_what_they_withstand():
     assert undefended["worst_case_map"] < undefended["chance_map"] < robust["worst_case_map"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_loads_without_a_download_and_encodes_scenes(name):
     """The queries find what shares a label with them about as well as the card says, on a smaller database."""

@@ -23,6 +23,7 @@ def test_replicas_train_to_the_weights_and_the_bank_of_one(count):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", range(1, 12))
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_parts_are_consecutive_even_and_none_is_empty(rows, count):

@@ -28,6 +28,7 @@ def csq(split):
     return CSQ(split.labels.shape[1], BITS, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [HashingTraining, SAAT, CgAT, ATRDH])
 def test_a_training_is_traced_once_for_whole_and_uneven_batches_and_every_epoch(kind, monkeypatch):
     traces = []

@@ -186,6 +186,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_of_another_network_is_refused_with_what_differs(name, resnet, tmp_path):
     change, options, message = REFUSED[name]

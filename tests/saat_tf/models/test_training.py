@@ -44,6 +44,7 @@ def mainstay_by_hand(labels, codes, bank_labels):
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_hashing_training_lowers_its_loss(split):
     training = make(HashingTraining, split)
     training.compile(optimizer=keras.optimizers.Adam(3e-3))
@@ -125,6 +126,7 @@ def test_adversarial_images_are_worse_than_noise_of_the_same_size(split):
     assert agreement(saat.perturb(images, -codes)) < agreement(noise) - 0.01
 
 
+@pytest.mark.slow
 def test_the_random_start_is_new_in_each_step_and_repeats_with_the_seed(split):
     def perturbed(seed, iterations):
         saat = make(SAAT, split, num_steps=1, seed=seed)
@@ -158,6 +160,7 @@ def test_saat_fits_saves_and_loads_like_any_keras_model(split, tmp_path):
     assert more[0] == pytest.approx(more[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_a_saat_model_return_from_a_checkpoint(split, tmp_path):
     saat, other = make(SAAT, split, num_steps=1), make(SAAT, split, num_steps=1)
     for model in (saat, other):

@@ -103,6 +103,7 @@ class Calls(keras.callbacks.Callback):
         return note
 
 
+@pytest.mark.slow
 def test_callbacks_are_called_as_by_the_fit_of_keras(tmp_path):
     ours, theirs = Calls(), Calls()
     validation = {"validation_data": (IMAGES[:5], LABELS[:5])}
@@ -128,6 +129,7 @@ class StopAt(keras.callbacks.Callback):
         self.model.stop_training = self.steps is None or self.model.stop_training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "done"), [(2, 2), (5, 5), (None, 4)])
 def test_a_callback_stops_it_and_then_it_stays_stopped(tmp_path, steps, done):
     training, stop = make(), StopAt(steps)
@@ -185,6 +187,7 @@ def test_patience_and_best_weights_resume_with_the_training(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_refused_by_name(tmp_path):
     begun = {"checkpoint_dir": tmp_path, "epochs": 1, "batch_size": 10}
     fit(make(), SPLIT, **begun)
@@ -221,6 +224,7 @@ def map_by_hand(codes, database_codes, labels, database_labels):
     return np.mean(scores)
 
 
+@pytest.mark.slow
 def test_retrieval_scores_can_be_monitored_and_change_nothing(tmp_path):
     scores = RetrievalMAP((IMAGES[:6], LABELS[:6]), (IMAGES[6:], LABELS[6:]), num_steps=2)
     stop = keras.callbacks.EarlyStopping("val_robust_map", mode="max", patience=1, min_delta=1.0)

@@ -50,6 +50,7 @@ def names(split):
     return [path.name for path in split.paths]
 
 
+@pytest.mark.slow
 def test_a_plain_coco_folder_trains_on_a_seeded_split(began, coco_original):
     data = began(0, data_dir=coco_original.folder, split="seeded", split_seed=5, seed=1)
     expected = seeded_split(read_coco(coco_original.folder), PROTOCOL, seed=5)
@@ -61,6 +62,7 @@ def test_a_plain_coco_folder_trains_on_a_seeded_split(began, coco_original):
     assert image.shape == (16, 16, 3) and 0 <= image.min() < image.max() <= 1
 
 
+@pytest.mark.slow
 def test_fewer_labels_keep_the_first_columns_and_their_images(began, flickr_original):
     flickr_original.unpack()
     options = {"data_dir": flickr_original.folder, "split": "seeded"}
@@ -74,6 +76,7 @@ def test_fewer_labels_keep_the_first_columns_and_their_images(began, flickr_orig
     assert kept == {f"im{i}.jpg" for i in range(1, 13)} - {"im7.jpg", "im11.jpg"}
 
 
+@pytest.mark.slow
 def test_the_training_images_in_use_are_those_that_a_run_keeps(began, coco_original, tmp_path):
     data = began(0, data_dir=coco_original.folder, split="seeded", limit_train=2, split_seed=5)
     assert len(data.train) == len(data.lists.train.paths) == 2
@@ -84,6 +87,7 @@ def test_the_training_images_in_use_are_those_that_a_run_keeps(began, coco_origi
     assert again.class_names == list(data.class_names)
 
 
+@pytest.mark.slow
 def test_official_lists_divide_a_folder_as_fetched(began, coco_original, tmp_path, capsys):
     expected = seeded_split(read_coco(coco_original.folder), PROTOCOL, seed=5)
     write_image_lists(expected, CLASS_NAMES, tmp_path / "lists")
@@ -99,6 +103,7 @@ def test_images_in_an_archive_are_refused_with_what_to_do(began, flickr_original
     assert "Unpack it" in error and "python -m saat_tf.data.prepare flickr25k" in error
 
 
+@pytest.mark.slow
 def test_a_truncated_image_is_found_before_training(began, flickr_original, capsys):
     flickr_original.unpack()
     image = flickr_original.folder / "mirflickr" / "im2.jpg"

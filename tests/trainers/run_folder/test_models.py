@@ -88,6 +88,7 @@ def test_what_is_whole_is_loaded(whole, tmp_path):
     np.testing.assert_array_equal(other.logits(images), whole[0].logits(images))
 
 
+@pytest.mark.slow
 def test_no_damaged_byte_raises_another_error(whole, tmp_path):
     file = tmp_path / "robust.keras"
     choose = np.random.RandomState(0)

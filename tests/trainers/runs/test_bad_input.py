@@ -180,6 +180,7 @@ def test_a_file_of_weights_and_pretrained_weights_exclude_each_other(error_of):
         assert part in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
 def test_a_file_of_weights_that_is_none_is_an_error_that_names_it(error_of, tmp_path, name):
     pytest.importorskip("safetensors", reason="the package safetensors is not installed")
@@ -265,6 +266,7 @@ def test_a_missing_image_is_named_with_list_and_line(error_of, data_dir, run_fil
     assert f"{data_dir / 'test_img.txt'}:2: no such image: {data_dir / 'e.jpg'}" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, place", [("b.jpg", "train_img.txt:2"), ("e.jpg", "test_img.txt:2")])
 def test_a_truncated_jpeg_is_named_with_list_and_line(error_of, data_dir, name, place):
     whole = (data_dir / name).read_bytes()
@@ -302,6 +304,7 @@ def test_scenes_of_too_small_a_side_are_an_error(error_of):
     assert "image_size=15" in run_scenes(error_of, image_size=15)
 
 
+@pytest.mark.slow
 def test_good_data_reach_training(data_dir, monkeypatch, tmp_path):
     began = []
     monkeypatch.setattr(trainers.runs.run, "run", lambda *arguments: began.append(arguments))

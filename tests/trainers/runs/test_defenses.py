@@ -126,6 +126,7 @@ def trained(tmp_path, monkeypatch, **options):
     return [w.numpy() for w in encoder.trainable_variables]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_the_moving_mean_of_every_step(tmp_path, monkeypatch):
     weights = trained(tmp_path, monkeypatch, ema_momentum=0.75, num_train=96)
     assert len(Recorder.steps) == 3
@@ -133,6 +134,7 @@ def test_averaged_weights_are_the_moving_mean_of_every_step(tmp_path, monkeypatc
         np.testing.assert_allclose(weight, 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_epoch_most_robust_on_held_out_queries_is_kept(tmp_path, monkeypatch):
     weights = trained(tmp_path, monkeypatch, held_out_queries=32, num_train=64, epochs=3)
     assert len(Recorder.steps) == 3  # 32 images are left, a step an epoch

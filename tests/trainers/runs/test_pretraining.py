@@ -182,6 +182,7 @@ def test_a_card_names_what_made_it(whole):
     assert set(card["seconds"]) == {"adversarial", "evaluate"} and "tensorflow" in card["versions"]
 
 
+@pytest.mark.slow
 def test_the_probe_scores_the_classes_before_and_under_attack():
     keras.utils.set_random_seed(0)
     images, classes = held_out_images()
@@ -226,6 +227,7 @@ def other_weights(root, folder):
     return {"weights": root / "w.safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -209,6 +209,7 @@ def test_an_unreadable_image_is_left_out_and_listed_on_request(photo_folder, tmp
     assert [line.split(": cannot read ")[0] for line in skipped] == ["train_img.txt:2", "database_img.txt:2"]
 
 
+@pytest.mark.slow
 def test_a_cache_on_disk_gives_the_images_of_the_files(photo_folder, tmp_path):
     recipe = CocoRecipe(data_dir=photo_folder, image_size=32)
     plain = load_files(recipe, "coco", "")

@@ -168,6 +168,7 @@ def test_the_command_line_has_both_options_and_the_best_trial_is_a_command():
 # --- the searches ---
 
 
+@pytest.mark.slow
 def test_a_search_that_is_cut_off_at_every_point_is_the_same_search(tmp_path, tuner):
     space = SPACE if tuner != "grid" else LISTS
     whole, cut = (Search(tmp_path / name, tuner, space, peak, max_trials=FEW.get(tuner)) for name in ("whole", "cut"))
@@ -182,6 +183,7 @@ def test_a_search_that_is_cut_off_at_every_point_is_the_same_search(tmp_path, tu
     assert cut.ended == [result.trial for result in cut.results()]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_never_best_in_any_search(tmp_path, tuner):
     def robust(values):
         return None if values["learning_rate"] > 0.008 else peak(values)
@@ -203,6 +205,7 @@ def test_a_trial_that_fails_is_never_best_in_any_search(tmp_path, tuner):
     assert all(result.reason == "A loss is NaN." for result in results if result.trial in failed)
 
 
+@pytest.mark.slow
 def test_where_every_trial_fails_there_is_no_best_and_no_search_without_end(tmp_path, tuner):
     search = Search(tmp_path, tuner, SPACE, lambda values: None)
     assert len(search.go()) == 3 and search.oracle.common_cause() == "not finite"

@@ -232,6 +232,7 @@ def lists(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_good_images_pass(lists):
     assert check_images(lists) == []
 
@@ -263,6 +264,7 @@ def test_the_message_on_a_refused_format_says_which_are_read(lists, name):
         check_images(lists)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [60_000, 10_000, 7_072])
 def test_a_picture_of_too_many_pixels_is_refused_without_decoding(lists, monkeypatch, side):

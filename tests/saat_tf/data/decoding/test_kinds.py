@@ -29,6 +29,7 @@ def corners(width=6, height=4):
     return Image.fromarray(np.arange(3 * width * height, dtype=np.uint8).reshape(height, width, 3))
 
 
+@pytest.mark.slow
 def test_drawn_files_have_the_pixels_of_pil_or_are_refused_by_name():
     refused = 0
     for name, contents in drawn_files(300, seed=5):
@@ -125,6 +126,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("contents", "fault"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_read_is_refused_by_name(contents, fault):
     assert decoding_fault(contents).startswith(fault)

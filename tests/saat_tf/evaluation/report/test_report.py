@@ -160,6 +160,7 @@ def test_the_table_tells_the_maps(html):
     assert told["undefended", "worst case"] <= single + 6e-4
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_page(tmp_path):
     pages = []
     for name in ("a", "b"):
@@ -216,6 +217,7 @@ def test_each_figure_is_legible_on_a_phone(browser, report):
     assert min(widths) / 4.6 * 10 / 72 >= 9
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_is_certified_where_it_is(report, tmp_path):
     page = report.read_text(encoding="utf-8")
     assert "certified by ibp" in page and "0.432" in page and "12.3" in page

@@ -69,6 +69,7 @@ def raised(encoder, data, encoded, attack):
     return {finding.check for finding in findings if finding.raised}, {finding.check for finding in findings}
 
 
+@pytest.mark.slow
 def test_a_sound_model_and_attack_raise_nothing(data, encoded):
     warned, looked_at = raised(linear(1.0), data, encoded, away())
     assert warned == set()
