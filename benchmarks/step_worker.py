@@ -104,6 +104,7 @@ def build(case: Case, data: Mapping[str, Any]) -> SAAT:
     kind = SAATWithWeightGradients if case.weight_gradients else SAAT
     saat = kind(encoder, bank, DPH(), num_steps=case.num_steps)
     saat.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE))
+    saat.optimizer.build(saat.trainable_variables)  # XLA compiles no making of variables
     return saat
 
 
