@@ -36,7 +36,7 @@ EVALUATION_ATTACKS, ATTACK_STEPS = ("mainstay", "auto", "center"), 100
 INFERENCE = {"inner_training": "inference", "adversarial_optimizer": "adam", "learning_rate": 2e-3}
 WEIGHTED = {**INFERENCE, "adversarial_hashing_weight": 3.0, "adversarial_weight": 3.0}
 WEIGHTED_6 = {**INFERENCE, "adversarial_hashing_weight": 6.0, "adversarial_weight": 6.0}
-ROBUST = {"robust_weights": "as given"}
+ROBUST = {"robust_weights": "packaged"}
 TRIALS: dict[str, dict] = {
     "published": SETTINGS["saat"],
     "inference": INFERENCE,
@@ -51,7 +51,6 @@ TRIALS: dict[str, dict] = {
     "weighted-6-momentum": {**WEIGHTED_6, "adversarial_optimizer": "sgd", "momentum": 0.9, "learning_rate": 1e-2},
     "weighted-6-chosen": {**WEIGHTED_6, "held_out_queries": 64},
     "weighted-6-free": {**WEIGHTED_6, "inner": "free"},
-    # From the backbone that --robust-weights names.
     "robust": {**WEIGHTED_6, **ROBUST},
     "robust-head": {**WEIGHTED_6, **ROBUST, "head_epochs": 2},
     "robust-head-slow": {**WEIGHTED_6, **ROBUST, "head_epochs": 2, "backbone_rate": 0.1},
@@ -78,8 +77,6 @@ class RefinementOptions:
     """Where models and attacked codes go; the undefended model of the tables is taken from there if it is."""
     only: tuple[str, ...] = ("*",)
     """Make these trials alone, by name or pattern."""
-    robust_weights: Path | None = None
-    """Weights of a backbone from trainers.pretrain, for the trials that start from one; without, these are left out."""
     seed: int = 0
     """Seed of the undefended model and of the training."""
 
@@ -89,17 +86,9 @@ def main(options: RefinementOptions) -> int:
     quiet_libraries()
     scale = SCALES["small"]
     with ExitCode() as outcome:
-        names = [
-            name
-            for name in (UNDEFENDED, *TRIALS)
-            if any(fnmatch.fnmatch(name, p) for p in options.only)
-            and (options.robust_weights or not TRIALS.get(name, {}).get("robust_weights"))
-        ]
+        names = [name for name in (UNDEFENDED, *TRIALS) if any(fnmatch.fnmatch(name, p) for p in options.only)]
         if not names:
-            raise DataError(
-                f"--only must match one of {', '.join((UNDEFENDED, *TRIALS))}, those that begin with robust with "
-                f"--robust-weights. Received: {options.only}."
-            )
+            raise DataError(f"--only must match one of {', '.join((UNDEFENDED, *TRIALS))}. Received: {options.only}.")
         card = read_figures(options.out, scale, options.seed)
         for name in names:
             if name not in card["trials"]:
@@ -161,10 +150,7 @@ def measure(name: str, scale: Scale, options: RefinementOptions) -> dict:
     folder = options.runs_dir / f"refinement-{name}-seed{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     if name in TRIALS:
-        trial = {**TRIALS[name]}
-        if "robust_weights" in trial:
-            trial["robust_weights"] = options.robust_weights
-        recipe = dataclasses.replace(recipe_of(undefended, scale, options.data_dir), **trial)
+        recipe = dataclasses.replace(recipe_of(undefended, scale, options.data_dir), **TRIALS[name])
         train(recipe, data, encoder, folder)
     encoded = encode_data(encoder, data, EVALUATION_BATCH, track)
     model = Evaluated("saat" if name in TRIALS else "none", encoder, encoded, knowledge(encoded, data))

@@ -11,6 +11,7 @@ from saat_tf.backbones.alexnet import alexnet
 from saat_tf.backbones.convert import load_state_dict, read_state_dict, write_safetensors
 from saat_tf.backbones.keras_applications import KERAS_APPLICATIONS
 from saat_tf.backbones.lipschitz_cnn import lipschitz_cnn
+from saat_tf.backbones.robust import robust_backbones, robust_weights_file
 from saat_tf.backbones.small_cnn import small_cnn
 from saat_tf.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 
@@ -20,6 +21,8 @@ __all__ = [
     "backbone_spec",
     "load_pretrained_weights",
     "load_weights_file",
+    "robust_backbones",
+    "robust_weights_file",
     "save_weights_file",
 ]
 

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro
@@ -56,9 +55,10 @@ class DefenseOptions(InnerOptions):
     """Share of the adversarial phase over which the radius of ibp's bounds grows from 0 to --epsilon-255."""
     bound_from_scratch: bool = False
     """Begin ibp with weights drawn as suits bounds; the model of the hashing phase only gives the target codes."""
-    robust_weights: Path | None = None
-    """Begin adversarial training with these weights of the backbone, such as backbone.safetensors of a run of python -m
-    trainers.pretrain, and with a head drawn anew. Default: with the undefended model."""
+    robust_weights: str | None = None
+    """Begin adversarial training with a backbone that was trained against attacks, and with a head drawn anew:
+    packaged, the package's own of efficientnet_lite0; or a file, such as backbone.safetensors of a run of python -m
+    trainers.pretrain. Default: begin with the undefended model."""
     head_epochs: int = 0
     """Of the epochs of adversarial training, train the head alone in so many first ones; the backbone stays."""
     backbone_rate: float = 1.0

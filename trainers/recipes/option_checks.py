@@ -1,12 +1,14 @@
 """Checks of the options, before anything is read: ranges, and whether the backbone can have the weights asked for."""
 
 import math
+from pathlib import Path
 
-from saat_tf.backbones import backbone_spec
+from saat_tf.backbones import backbone_spec, robust_weights_file
 from saat_tf.codes import BITS_PER_BYTE
 from trainers.recipes.inner_options import check_inner
 from trainers.recipes.run_options import RunOptions
 
+PACKAGED = "packaged"
 AT_LEAST_ONE = (lambda value: value >= 1, "at least 1")
 ABOVE_ZERO = (lambda value: 0 < value < math.inf, "above 0 and finite")
 NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, "at least 0 and finite")
@@ -65,7 +67,18 @@ def check_weights(recipe: RunOptions) -> None:
             f"--pretrained needs a --backbone with weights to fetch, such as efficientnet_lite0. Received: "
             f"{recipe.backbone}. Add --no-pretrained to start from random weights, or give them as a file by --weights."
         )
-    for option in ("weights", "robust_weights"):
-        file = getattr(recipe, option, None)
+    for option, file in (("weights", recipe.weights), ("robust-weights", robust_file(recipe))):
         if file and not file.is_file():
-            raise ValueError(f"--{option.replace('_', '-')} must be a file. Received: {file}.")
+            raise ValueError(f"--{option} must be a file. Received: {file}.")
+
+
+def robust_file(recipe: RunOptions) -> Path | None:
+    """Return the file of the backbone's robust weights that the recipe begins adversarial training with, if any.
+
+    Raises:
+        ValueError: the package has none of this backbone.
+    """
+    asked = getattr(recipe, "robust_weights", None)
+    if asked == PACKAGED:
+        return robust_weights_file(recipe.backbone)
+    return None if asked is None else Path(asked)

@@ -18,6 +18,7 @@ from trainers.callbacks.model_selection import RobustCheckpoint
 from trainers.callbacks.robustness_probe import RobustnessProbe
 from trainers.console.output import DEFENSES
 from trainers.recipes.inner_options import build_inner, passes_over_data, replays_of
+from trainers.recipes.option_checks import robust_file
 from trainers.recipes.recipe import Recipe
 from trainers.run_folder.models import HASHING, ROBUST
 from trainers.run_folder.state import RunFolder
@@ -44,9 +45,9 @@ def build_encoder(recipe: Recipe) -> HashingModel:
         pooling=recipe.front_pooling,
         noise=recipe.noise,
     )
-    if recipe.robust_weights is not None:  # wrong ones are refused here, before the hashing phase
+    if (file := robust_file(recipe)) is not None:  # a wrong one is refused here, before the hashing phase
         drawn = encoder.backbone.get_weights()
-        load_weights_file(encoder.backbone, recipe.backbone, recipe.robust_weights)
+        load_weights_file(encoder.backbone, recipe.backbone, file)
         encoder.backbone.set_weights(drawn)
     load_initial_weights(recipe, encoder)
     return encoder
@@ -54,8 +55,8 @@ def build_encoder(recipe: Recipe) -> HashingModel:
 
 def begin_from_robust_weights(recipe: Recipe, encoder: HashingModel) -> None:
     """Give the backbone the robust weights of the recipe, and draw the head's anew, since its features are others."""
-    if recipe.robust_weights is not None:
-        load_weights_file(encoder.backbone, recipe.backbone, recipe.robust_weights)
+    if (file := robust_file(recipe)) is not None:
+        load_weights_file(encoder.backbone, recipe.backbone, file)
         kernel, bias = encoder.hash_head.projection.kernel, encoder.hash_head.projection.bias
         kernel.assign(keras.initializers.GlorotUniform(seed=recipe.seed)(kernel.shape))
         bias.assign(tf.zeros(bias.shape))

@@ -1,7 +1,5 @@
 """Adversarial training that begins with a robust backbone: its weights, a head trained first, and a smaller rate."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -55,7 +53,7 @@ def test_robust_weights_are_those_it_begins_with_and_the_head_is_drawn_anew(tmp_
     keras.utils.set_random_seed(7)
     backbone = backbone_spec("small_cnn").build(16)
     save_weights_file(backbone, "small_cnn", tmp_path / "robust.safetensors")
-    first = trained(epochs=1, robust_weights=tmp_path / "robust.safetensors")[0]
+    first = trained(epochs=1, robust_weights=str(tmp_path / "robust.safetensors"))[0]
     # The optimizer has seen no step when training begins.
     np.testing.assert_array_equal(first[0], np.concatenate([w.numpy().ravel() for w in backbone.trainable_variables]))
     keras.utils.set_random_seed(0)
@@ -67,13 +65,14 @@ def test_robust_weights_are_those_it_begins_with_and_the_head_is_drawn_anew(tmp_
 def test_weights_of_another_backbone_are_refused_before_the_hashing_phase(tmp_path):
     save_weights_file(backbone_spec("alexnet").build(64), "alexnet", tmp_path / "other.safetensors", dtype="float16")
     with pytest.raises(ValueError, match=r"other\.safetensors"):
-        build_encoder(ScenesRecipe(**SMALL, robust_weights=tmp_path / "other.safetensors"))
+        build_encoder(ScenesRecipe(**SMALL, robust_weights=str(tmp_path / "other.safetensors")))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"robust_weights": Path("/nowhere")}, "--robust-weights must be a file. Received: /nowhere."),
+        ({"robust_weights": "packaged"}, "The package has robust weights of efficientnet_lite0. Received: small_cnn."),
+        ({"robust_weights": "/nowhere"}, "--robust-weights must be a file. Received: /nowhere."),
         ({"head_epochs": -1}, "--head-epochs must be at least 0. Received: -1."),
         ({"backbone_rate": 0.0}, r"--backbone-rate must be in \(0, 1\]. Received: 0.0."),
     ],
