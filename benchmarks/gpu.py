@@ -1,7 +1,8 @@
 """What a GPU has to show, in one command of some ten minutes: `python -m benchmarks.gpu`.
 
 It runs the tests marked `gpu`; trains, resumes on the CPU, and exports; and times SAAT steps in each precision with and
-without XLA. The card says which device that was. Without a GPU it does the same on the CPU; --quick takes little time.
+without XLA, AlexNet's in 32 bits beside PyTorch where that is installed (or TORCH_PYTHON names a Python that has it).
+The card says which device that was. Without a GPU it does the same on the CPU; --quick takes little time.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import tyro
 
+from benchmarks.saat_step import THREADS, torch_python
 from benchmarks.timing import Timing, figure, show, write_result
 from benchmarks.workers import ROOT, Worker, options_of
 
@@ -24,7 +26,9 @@ CASES = {
     "resnet50": {"backbone": "resnet50", "image-size": 224, "batch-size": 32},
     "efficientnet_lite0": {"backbone": "efficientnet_lite0", "image-size": 224, "batch-size": 32},
 }
-QUICK_CASES = {"small_cnn": {"backbone": "small_cnn", "image-size": 16, "batch-size": 4, "num-steps": 1}}
+QUICK_CASES = {"alexnet": {"backbone": "alexnet", "image-size": 64, "batch-size": 4, "num-steps": 1}}
+# What benchmarks.torch_saat can do as well; 16 bits it cannot.
+TORCH_BACKBONE, TORCH_SETTINGS = "alexnet", {"float32": (), "TF32": ("--tf32",)}
 SETTINGS = {
     "float32": (),
     "TF32": ("--tf32",),
@@ -68,30 +72,51 @@ def checks(folder: Path, trainer: str, training: tuple[str, ...]) -> dict[str, d
     return found
 
 
-def time_case(name: str, case: Mapping[str, Any], setting: str, xla: bool, repeats: int) -> dict:
-    """Return the figures of one network in one precision, with or without XLA."""
-    title = f"{name}, {setting}{', XLA' if xla else ''}"
-    options = (*options_of(case), *SETTINGS[setting], *(("--xla",) if xla else ()))
+def time_case(name: str, case: Mapping[str, Any], setting: str, repeats: int, folder: Path) -> list[dict]:
+    """Return the figures of one network in one precision: as it is, by XLA, and by PyTorch where that is there."""
+    title, file = f"{name}, {setting}", folder / "case.npz"
+    options, batch_size = (*options_of(case), *SETTINGS[setting]), int(case["batch-size"])
+    rows = [time_worker(title, "benchmarks.gpu_step", (*options, "--dump", str(file)), batch_size, repeats)]
+    rows.append(time_worker(f"{title}, XLA", "benchmarks.gpu_step", (*options, "--xla"), batch_size, repeats))
+    python = torch_python()
+    if python and name == TORCH_BACKBONE and setting in TORCH_SETTINGS and "failed" not in rows[0]:
+        device = "cuda" if rows[0]["has_gpu"] else "cpu"
+        asked = ("--case", str(file), "--variant", "best", "--threads", THREADS, "--device", device)
+        options = (*asked, *TORCH_SETTINGS[setting])
+        rows.append(
+            time_worker(f"{title}, PyTorch", "benchmarks.torch_saat", options, batch_size, repeats, python, rows[0])
+        )
+    return rows
+
+
+def time_worker(
+    title: str,
+    module: str,
+    options: tuple[str, ...],
+    batch_size: int,
+    repeats: int,
+    python: str = sys.executable,
+    facts: Mapping[str, Any] | None = None,
+) -> dict:
+    """Return the figures of a worker; `facts` are those of a worker of ours that does the same step."""
     try:
-        with Worker("benchmarks.gpu_step", options) as worker:
+        with Worker(module, options, python=python) as worker:
             first = worker()["seconds"]  # traces and compiles
             steps = [worker() for _ in range(repeats)]
-            facts = worker.facts
+            facts = facts or worker.facts
     except RuntimeError as error:
         print(f"{title}: failed, {error}", flush=True)
         return {"name": title, "failed": str(error)[:300]}
     timing = Timing(tuple(step["seconds"] for step in steps))
-    rate = facts["flops"] / timing.median
     row = {
         **timing.row(title),
         "first_step_s": figure(first),
-        "images_per_s": figure(int(case["batch-size"]) / timing.median),
+        "images_per_s": figure(batch_size / timing.median),
         "peak_mb": round(max(step["peak_mb"] for step in steps)),
-        "share_of_peak": figure(rate / facts["peak"]),
-        "devices": facts["devices"],
+        "share_of_peak": figure(facts["flops"] / timing.median / facts["peak"]),
     }
-    show([{key: value for key, value in row.items() if key != "devices"}])
-    return row
+    show([row])
+    return {**row, **{name: facts[name] for name in ("devices", "has_gpu", "flops", "peak")}}
 
 
 def main(
@@ -105,7 +130,7 @@ def main(
     """Check and time, and write the card.
 
     Args:
-        quick: a small network, small images and few steps: whether it works.
+        quick: AlexNet alone, small images and few steps: whether it works.
         trainer: which trainer is run: scenes draws its images, coco needs --training --data-dir DIR.
         training: options of the trainer instead of the usual ones.
         only: of alexnet, resnet50 and efficientnet_lite0, these.
@@ -115,13 +140,13 @@ def main(
     cases, repeats = (QUICK_CASES, QUICK_REPEATS) if quick else (CASES, REPEATS)
     with tempfile.TemporaryDirectory() as folder:
         found = checks(Path(folder), trainer, training or (QUICK_TRAINING if quick else TRAINING))
-    rows = [
-        time_case(name, case, setting, xla, repeats)
-        for name, case in cases.items()
-        if not only or name in only
-        for setting in settings
-        for xla in (False, True)
-    ]
+        rows = [
+            row
+            for name, case in cases.items()
+            if not only or name in only
+            for setting in settings
+            for row in time_case(name, case, setting, repeats, Path(folder))
+        ]
     file = write_result("gpu", {"cases": cases, "checks": found, "rows": rows}, quick=quick)
     failed = [name for name, check in found.items() if check.get("exit_code")] + [
         row["name"] for row in rows if "failed" in row

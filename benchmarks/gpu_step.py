@@ -6,7 +6,7 @@ import tensorflow as tf
 import tyro
 
 from benchmarks.flops import peak_flops_per_second, step_flops
-from benchmarks.step_worker import Case, build, data_of, step_of
+from benchmarks.step_worker import Case, build, data_of, dump, step_of
 from benchmarks.workers import serve
 from saat_tf.devices import device_names
 from saat_tf.evaluation import peak_rss_mb
@@ -28,9 +28,12 @@ def main(case: GPUCase) -> None:
     saat = build(case, data)
     facts = {
         "devices": device_names(),
+        "has_gpu": bool(gpus),
         "flops": step_flops(saat.encoder, case.batch_size, case.num_steps),
         "peak": peak_flops_per_second(repeats=3),
     }
+    if case.dump:
+        dump(saat, case, data, case.dump)
     do_step = step_of(saat, case, data)
 
     def step() -> dict:

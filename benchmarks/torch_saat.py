@@ -77,14 +77,19 @@ def mainstay(labels: torch.Tensor, bank_labels: torch.Tensor, bank_codes: torch.
 class Step:
     """One step of SAAT on one batch again and again."""
 
-    def __init__(self, case: dict[str, np.ndarray], variant: str, *, compare: bool) -> None:
+    def __init__(self, case: dict[str, np.ndarray], variant: str, *, compare: bool, device: str) -> None:
         self.variant, self.compare, self.num_steps = variant, compare, int(case["num_steps"])
-        images, start = (torch.tensor(case[name]).permute(0, 3, 1, 2).contiguous() for name in ("images", "start"))
-        self.index, self.bank_labels = torch.tensor(case["index"]), torch.tensor(case["labels"])
-        self.bank_codes = torch.tensor(case["codes"])
+        self.device = torch.device(device)
+
+        def there(name: str) -> torch.Tensor:
+            return torch.tensor(case[name], device=self.device)
+
+        images, start = (there(name).permute(0, 3, 1, 2).contiguous() for name in ("images", "start"))
+        self.index, self.bank_labels, self.bank_codes = there("index"), there("labels"), there("codes")
         self.labels = self.bank_labels[self.index]
         network = AlexNetHash(self.bank_codes.shape[1], case["mean"], case["std"], dropout=0.0 if compare else 0.5)
         network.take_weights(case)
+        network = network.to(self.device)
         if variant != "usual":
             network = network.to(memory_format=torch.channels_last)
             images, start = (x.to(memory_format=torch.channels_last) for x in (images, start))
@@ -135,8 +140,10 @@ class Step:
         loss.backward()
         self.optimizer.step()
         parts = {"loss": loss, "hashing_loss": hashing, "adversarial_loss": robust, "quantization_loss": quantization}
+        losses = {name: value.item() for name, value in parts.items()}  # which waits for the device
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-        return {**{name: value.item() for name, value in parts.items()}, "peak_rss_mb": peak}
+        on_gpu = torch.cuda.max_memory_allocated() / 2**20 if self.device.type == "cuda" else peak
+        return {**losses, "peak_rss_mb": peak, "peak_mb": on_gpu}
 
 
 def main() -> None:
@@ -145,13 +152,17 @@ def main() -> None:
     parser.add_argument("--case", required=True, help="the .npz file that step_worker wrote")
     parser.add_argument("--variant", choices=VARIANTS, default="usual")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
+    parser.add_argument("--tf32", action="store_true", help="round factors of products to TF32, where the GPU can")
     parser.add_argument("--compare", action="store_true", help="no dropout, and the random start of the case")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
     with np.load(options.case) as file:
         case = dict(file)
-    serve(Step(case, options.variant, compare=options.compare), {"torch": torch.__version__})
+    step = Step(case, options.variant, compare=options.compare, device=options.device)
+    serve(step, {"torch": torch.__version__})
 
 
 if __name__ == "__main__":
