@@ -2,8 +2,10 @@
 
 RUN is a run on photographs. It shows robustness only where the run has some: see the worst case in its card.
 
-    python -m trainers.coco --data-dir DIR --run-dir RUN --backbone efficientnet_lite0 --image-size 80 \
-        --hashing-loss csq --optimizer adam --pretrain-learning-rate 0.002 --recipe strong
+    python -m trainers.coco --data-dir DIR --run-dir RUN --backbone efficientnet_lite0 --pretrained --image-size 80 \
+        --bits 64 --hashing-loss csq --optimizer adam --pretrain-learning-rate 0.002 --pretrain-epochs 20 --epochs 8 \
+        --recipe strong --robust-weights packaged
+    python -m benchmarks.readme_picture --run-dir RUN --queries 3 4
 """
 
 import dataclasses
