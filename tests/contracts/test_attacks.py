@@ -258,6 +258,7 @@ def test_a_graph_does_what_eager_execution_does_and_a_seed_repeats_its_result(ca
         assert np.abs(first - other).max() > 1 / 255
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_served(case, victim):
     _, attack, _, graph = case
     images, labels = victim.images[:1], victim.labels_for(attack)[:1]

@@ -179,6 +179,7 @@ def test_fit_without_an_index(name):
     assert np.isfinite(history["loss"]).all() and training.optimizer.iterations == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("bounds", "purifier")])
 def test_mixed_precision_learns_what_float32_does(name):
     """The losses of a step, untraced: within what 8 bits of mantissa leave of those in float32."""

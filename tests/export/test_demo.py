@@ -28,6 +28,8 @@ from saat_tf.models import HashingModel
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card
 
+pytestmark = pytest.mark.slow
+
 BITS, TRAIN, QUERIES = 16, 40, 14
 
 
@@ -65,7 +67,6 @@ def code_of(model, image):
     return (model.logits(image[None]).numpy()[0] >= 0).astype(int)
 
 
-@pytest.mark.slow
 def test_what_is_found_is_nearest_by_counting_and_right_where_a_label_is_shared(engine):
     database, queries = draw_scenes(TRAIN, seed=0), draw_scenes(QUERIES, seed=1)
     codes = np.stack([code_of(engine.model, image) for image in database.images])
@@ -125,7 +126,6 @@ def file_of(kind, size=(48, 40)):
     return buffer.getvalue()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("contents", [b"", b"no image", file_of("PNG")[:60], file_of("PNG", (420, 20))])
 def test_an_upload_that_cannot_be_read_is_refused_with_what_can(contents):
     with pytest.raises(ValueError, match="JPEG, PNG, WebP"):
@@ -175,7 +175,6 @@ def url(run_dir):
     app.close()
 
 
-@pytest.mark.slow
 def test_other_sites_and_large_uploads_are_kept_out(url):
     answer = httpx.get(url)
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["content-security-policy"]
@@ -257,7 +256,6 @@ PATHS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_no_host_is_looked_up_for_a_file_of_another_server(url, path, looked_up):
     assert httpx.get(url + path).status_code in (403, 404)
@@ -311,7 +309,6 @@ def wait_for_told(page, text):
     return page.locator("#results .told").inner_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 1280], ids=["phone", "desk"])
 def test_a_query_is_chosen_and_attacked(open_page, width):
     page = open_page(width)
@@ -356,7 +353,6 @@ def test_the_other_queries_are_reached(open_page):
     wait_for_told(page, "Query 13")
 
 
-@pytest.mark.slow
 def test_a_picture_of_ones_own(open_page):
     page = open_page(375)
     page.locator("input[type=file]").set_input_files(
@@ -380,7 +376,6 @@ def test_a_picture_of_ones_own(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-@pytest.mark.slow
 def test_the_page_escapes_what_it_shows(engine):
     data = dataclasses.replace(engine.data, name="<script>alert(1)</script>", class_names=["<b>"] * 10)
     app = build_app([Engine("robust", engine.model, data)], 32)

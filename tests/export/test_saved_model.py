@@ -90,6 +90,7 @@ def test_files_of_all_formats_and_sizes_in_one_batch_become_the_codes_of_their_p
     np.testing.assert_array_equal(signs(encoded["packed_codes"].numpy())[sure], (logits >= 0)[sure])
 
 
+@pytest.mark.slow
 def test_lossy_files_are_read(signatures):
     files = [file_of("JPEG"), file_of("WEBP"), file_of("GIF"), file_of("JPEG", picture(mode="L"))]
     assert signatures["encode_bytes"](image_bytes=tf.constant(files))["ok"].numpy().all()

@@ -13,6 +13,8 @@ from trainers.certify import main
 from trainers.recipes.certify_options import CertifyOptions
 from trainers.runs import certificates
 
+pytestmark = pytest.mark.slow
+
 QUERIES = 4
 
 
@@ -34,7 +36,6 @@ def certified_rows(run_dir):
     return [row for row in rows if row["attack"].startswith(CERTIFIED)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ibp", "smoothing", "margin"])
 def test_rows_lie_between_nothing_and_the_clean_map_and_a_second_call_computes_nothing(run_dir, method, monkeypatch):
     before = json.loads((run_dir / "card.json").read_text())["results"]
@@ -59,7 +60,6 @@ def test_rows_lie_between_nothing_and_the_clean_map_and_a_second_call_computes_n
     assert len(again) == len(rows)
 
 
-@pytest.mark.slow
 def test_an_interrupted_certificate_resumes_to_the_same_votes(run_dir, monkeypatch):
     monkeypatch.setattr(certificates, "KEPT_EVERY", 1)
     sampled, calls = certificates.smoothed_votes, []
@@ -86,7 +86,6 @@ def test_an_interrupted_certificate_resumes_to_the_same_votes(run_dir, monkeypat
     assert len(draw_scenes(QUERIES, seed=1).images) == len(resumed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -103,7 +102,6 @@ def test_bad_options_are_refused(run_dir, changes, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_what_the_models_do_not_admit_is_refused(run_dir, capsys):
     for changes, message in [
         ({"method": "smoothing", "sigma": None}, "--sigma must be given"),

@@ -15,6 +15,8 @@ from trainers import evaluate
 from trainers.evaluate import EvaluationOptions, main
 from trainers.runs import fitted_attacks
 
+pytestmark = pytest.mark.slow
+
 QUERIES = 10
 
 
@@ -43,7 +45,6 @@ def precisions_by_hand(codes, database_codes, labels, database_labels):
     return np.array(values)
 
 
-@pytest.mark.slow
 def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
     before = rows_of(run_dir)
     assert main(options(run_dir, restarts=2)) == 0
@@ -75,7 +76,6 @@ def test_rows_are_added_and_follow_from_the_codes_on_disk(run_dir):
     assert (linf > 0).all() and (linf <= 8 / 255 + 1e-6).all()
 
 
-@pytest.mark.slow
 def test_the_report_is_written_beside_the_card(run_dir):
     assert main(options(run_dir, report=True)) == 0
     page = (run_dir / "report.html").read_text(encoding="utf-8")
@@ -84,21 +84,18 @@ def test_the_report_is_written_beside_the_card(run_dir):
     assert list((run_dir / "figures").glob("*.svg"))
 
 
-@pytest.mark.slow
 def test_every_combination_of_radius_and_steps_is_run(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), epsilon_255=(2.0, 8.0), num_steps=(1, 2))) == 0
     settings = [(row["epsilon_255"], row["num_steps"]) for row in rows_of(run_dir) if "num_steps" in row]
     assert settings == [(2.0, 1), (2.0, 2), (8.0, 1), (8.0, 2)]
 
 
-@pytest.mark.slow
 def test_without_steps_each_attack_takes_its_published_ones_and_the_worst_case_spans_them(run_dir):
     assert main(options(run_dir, attacks=("pta", "hag"), num_steps=())) == 0
     rows = {row["attack"]: row["num_steps"] for row in rows_of(run_dir) if "num_steps" in row}
     assert rows == {"pta": 20, "hag": 100, "worst": 100}
 
 
-@pytest.mark.slow
 def test_the_robust_radius_is_that_at_which_the_worst_case_falls_to_chance(run_dir, monkeypatch, capsys):
     chance = json.loads((run_dir / "card.json").read_text())["chance_map"]
     tried = []
@@ -124,7 +121,6 @@ def test_the_robust_radius_is_that_at_which_the_worst_case_falls_to_chance(run_d
     assert "12/255" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypatch):
     assert main(options(run_dir)) == 0
     first = rows_of(run_dir)
@@ -133,7 +129,6 @@ def test_a_second_call_attacks_nothing_again_and_adds_nothing(run_dir, monkeypat
     assert rows_of(run_dir) == first
 
 
-@pytest.mark.slow
 def test_a_call_that_was_stopped_keeps_the_attacks_that_were_done(run_dir, monkeypatch):
     attack, called = evaluate.attack_queries, []
 
@@ -152,7 +147,6 @@ def test_a_call_that_was_stopped_keeps_the_attacks_that_were_done(run_dir, monke
     assert called == ["mainstay", "hag", "hag"]
 
 
-@pytest.mark.slow
 def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
     assert main(options(run_dir, attacks=("p2p",))) == 0
     row = rows_of(run_dir)[-1]
@@ -163,7 +157,6 @@ def test_a_targeted_attack_is_scored_by_its_targets(run_dir):
     assert not (attacked.labels * queries).any() and attacked.labels.any(axis=1).all()
 
 
-@pytest.mark.slow
 def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeypatch):
     from_labels = fitted_attacks.ProSGAN.from_labels
     monkeypatch.setattr(fitted_attacks, "STEPS_PER_EPOCH", 5)
@@ -182,7 +175,6 @@ def test_attacks_that_are_trained_first_are_kept_and_used_again(run_dir, monkeyp
         np.testing.assert_array_equal(AttackedQueries.load(folder / name).codes, codes)
 
 
-@pytest.mark.slow
 def test_a_surrogate_is_attacked_and_the_other_model_is_scored(run_dir):
     assert main(options(run_dir, attacks=("mainstay",), surrogate="none")) == 0
     assert main(options(run_dir, attacks=("mainstay",), defenses=("none",))) == 0
@@ -204,7 +196,6 @@ BAD = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
 def test_bad_options_are_refused_before_anything_is_loaded(tiny_run, changes, message, capsys):
     assert main(options(tiny_run, **changes)) == 2
@@ -216,7 +207,6 @@ def test_a_folder_without_a_card_is_refused(tmp_path, capsys):
     assert "finished run" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_damaged_file_of_codes_is_named_and_not_trusted(run_dir, capsys):
     assert main(options(run_dir, attacks=("mainstay",))) == 0
     (file,) = (run_dir / "evaluation" / "saat").glob("*.npz")

@@ -19,6 +19,8 @@ from export.search.kinds import Kind
 from export.search.results import QueryResult, result_page
 from saat_tf.printable import printable
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -44,7 +46,6 @@ def nearest(codes, query_id):
     return sorted(distances, key=lambda pair: pair[0])
 
 
-@pytest.mark.slow
 def test_query_prints_json(index, photos, model, codes, capsys):
     images = (photos.folder / "sub/we\nird <b>'\".jpg", photos.folder / "b.PNG")
     assert main(Query(index=index, images=images, model=model, top_k=5, json=True)) == 0
@@ -57,7 +58,6 @@ def test_query_prints_json(index, photos, model, codes, capsys):
             assert hit["metadata"]["path"] == str(photos.folder / hit["id"])
 
 
-@pytest.mark.slow
 def test_query_prints_a_table_and_names_what_it_cannot_read(index, photos, model, codes, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     images = (photos.folder / "a.jpg", photos.folder / "bad/half.png", photos.folder / "gone.jpg")
@@ -86,7 +86,6 @@ def test_adding_and_removing(index, encoded, tmp_path, capsys):
     assert "1 of 1 ids are not in the index, the first 'a.jpg'" in told and "at least one" in told
 
 
-@pytest.mark.slow
 def test_faults_are_told_in_one_line(index, encoded, photos, model, tmp_path, capsys):
     nothing = tmp_path / "nothing"
     (tmp_path / "more.jsonl").write_text('{"id": "a.jpg"}\n["a.jpg"]\n')
@@ -139,7 +138,6 @@ def page(index, photos, model, tmp_path_factory):
     return file
 
 
-@pytest.mark.slow
 def test_a_browser_shows_the_page(page, browser, codes):
     tab = browser.new_page(viewport={"width": 375, "height": 800})
     told, asked = [], []
@@ -201,7 +199,6 @@ def milvus(tmp_path_factory, encoded):
     return uri, folder
 
 
-@pytest.mark.slow
 def test_milvus_finds_the_same(milvus, index, photos, model, codes, capsys):
     uri, _ = milvus
     images = (photos.folder / "a.jpg", photos.folder / "b.PNG")

@@ -22,6 +22,8 @@ from export.serving.prediction import BusyError, Reply, ServingError, connect, w
 from saat_tf.data import decode_image
 from tests.export.servers import Models, grpc_server, rest_handler, rest_server
 
+pytestmark = pytest.mark.slow
+
 BUSY = {"grpc": [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED], "http": [503, 429]}
 HOPELESS = {"grpc": [grpc.StatusCode.INTERNAL], "http": [500]}
 
@@ -74,7 +76,6 @@ def codes(small_encoder):
     return [row.tobytes() for row in small_encoder.encode(images).numpy()]
 
 
-@pytest.mark.slow
 def test_the_client_gives_the_codes_of_the_encoder(server, codes):
     replies = connect(server[2], "encoder").encode(PICTURES)
     assert [reply.code for reply in replies] == codes and all(reply.ok for reply in replies)
@@ -267,7 +268,6 @@ def test_the_compose_file_reads_what_lies_beside_it_and_opens_to_this_machine_al
     assert len(paths) == 2 and all((folder / path.removeprefix("/serving/")).is_file() for path in paths)
 
 
-@pytest.mark.slow
 def test_a_second_version_and_model_join_the_first_and_the_users_own_settings_stay(small_run, folder, tmp_path):
     own = "max_batch_size { value: 2 }  # small\nallowed_batch_sizes: 1\nallowed_batch_sizes: 2\n"
     (tmp_path / "batching_parameters.txt").write_text(own)

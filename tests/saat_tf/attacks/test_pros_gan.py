@@ -16,6 +16,8 @@ from saat_tf.layers import CodeBank
 from saat_tf.losses import DPH
 from saat_tf.models import HashingModel, HashingTraining
 
+pytestmark = pytest.mark.slow
+
 BITS, SIDE, CLASSES = 16, 32, 10
 EPSILON = 32 / 255
 
@@ -78,7 +80,6 @@ def trained(hashing, scenes, targets):
     return gan, still, before, start, history
 
 
-@pytest.mark.slow
 def test_training_raises_the_agreement_with_the_targets(trained, hashing, scenes, targets):
     gan, _, _, start, history = trained
     images = gan.attack(hashing.encoder, scenes.images, targets)
@@ -104,7 +105,6 @@ def test_the_discriminator_trains_in_every_third_step_with_the_rate_of_the_gener
     assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(3e-3)
 
 
-@pytest.mark.slow
 def test_a_saved_gan_attacks_the_same_and_brings_back_both_optimizers(trained, scenes, targets, tmp_path):
     gan = trained[0]
     gan.save(tmp_path / "gan.keras")
@@ -204,7 +204,6 @@ def test_the_discriminator_learns_labels_and_what_is_made_up(stepping, scenes):
     assert gan.discriminator_optimizer.iterations.numpy() == steps + 1
 
 
-@pytest.mark.slow
 def test_against_an_encoder_in_mixed_precision_everything_else_is_float32(scenes, targets):
     encoder = HashingModel("small_cnn", BITS, SIDE, precision="mixed_float16")
     gan = ProSGAN.from_labels(encoder, PrototypeNet(CLASSES, BITS), scenes.labels, width=8)

@@ -12,6 +12,8 @@ from saat_tf.layers import CodeBank
 from saat_tf.losses import CSQ, DPH
 from saat_tf.models import SAAT, HashingModel, HashingTraining, PurifiedModel, Purifier
 
+pytestmark = pytest.mark.slow
+
 BITS, SIDE = 16, 16
 MIXED = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
@@ -32,7 +34,6 @@ def trained(scenes):
     return encoder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision, compute", MIXED.items())
 def test_of_the_bits_of_a_trained_model_99_percent_are_those_of_float32(trained, precision, compute, tmp_path):
     images = draw_scenes(256, image_size=SIDE, seed=1).images
@@ -80,7 +81,6 @@ def plain_slopes(encoder, images, goal):
     return tape.gradient(gain, images).numpy()
 
 
-@pytest.mark.slow
 def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float32():
     keras.utils.set_random_seed(0)
     single = HashingModel("small_cnn", 64, 64)
@@ -106,7 +106,6 @@ def test_the_attack_loses_no_slopes_in_half_precision_and_changes_none_in_float3
     assert np.isfinite(steep).all()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_small_cnn")
 def test_a_step_that_overflows_is_skipped_and_halves_the_scale(scenes):
     keras.utils.set_random_seed(0)

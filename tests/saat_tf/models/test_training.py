@@ -100,6 +100,7 @@ def test_a_saat_step_moves_weights_and_the_bank_rows_of_its_batch_alone(split):
     np.testing.assert_array_equal(np.flatnonzero(touched), index.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner_training", ["training", "inference"])
 @pytest.mark.parametrize(("backbone", "image_size"), [("small_cnn", 16), ("alexnet", 64)])
 def test_the_inner_attack_changes_no_weight_statistic_table_or_counter(split, inner_training, backbone, image_size):

@@ -152,6 +152,7 @@ class Scripted(keras.callbacks.Callback):
         self.weights[epoch] = self.model.get_weights()
 
 
+@pytest.mark.slow
 def test_patience_and_best_weights_resume_with_the_training(tmp_path):
     """The score is best in epoch 1: the rate falls after epoch 3, and after epoch 4 it ends with the weights of 1."""
 

@@ -73,6 +73,7 @@ def test_other_options_are_refused_by_all():
         assert isinstance(error, ValueError) and "--bits" in str(error) and "localhost:" in str(error)
 
 
+@pytest.mark.slow
 def test_a_wrong_address_is_named_and_so_is_who_was_not_reached():
     right, wrong = free_addresses(2), free_addresses(1)[0]
     first = Cluster((right[0], wrong), 0)

@@ -14,6 +14,8 @@ from trainers.recipes.published import COCO, CocoRecipe
 from trainers.recipes.scenes import ScenesRecipe
 from trainers.run_folder.finished_run import load_run_data, read_card, resize_size
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {"train": 5, "database": 9, "test": 3}
 
 
@@ -54,7 +56,6 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.mark.slow
 def test_images_are_those_of_the_lists_that_the_run_keeps(folder, tmp_path):
     recipe = CocoRecipe(data_dir=folder, num_labels=2, limit_train=4, image_size=16)
     trained = COCO.load(recipe)
@@ -63,7 +64,6 @@ def test_images_are_those_of_the_lists_that_the_run_keeps(folder, tmp_path):
     same(load_run_data(tmp_path / "run", card_of("coco", recipe)), trained)
 
 
-@pytest.mark.slow
 def test_images_that_have_moved_are_named_and_found_where_they_are_said_to_be(folder, tmp_path):
     recipe = CocoRecipe(data_dir=folder, num_labels=2, limit_train=4, image_size=16, skip_unreadable=True)
     trained = COCO.load(recipe)

@@ -11,6 +11,8 @@ from trainers.recipes.corel5k import HOW_TO_GET, Corel5kRecipe
 from trainers.recipes.file_data import load_files
 from trainers.runs.data_checks import check_data
 
+pytestmark = pytest.mark.slow
+
 SIDE = 8
 NAMES = {"train": ["a", "b", "copy"], "database": ["a", "b", "c", "copy"], "test": ["d", "e"]}
 INFLATES, MEASURED = "A query that finds itself inflates the score", "A model that was trained on its queries"

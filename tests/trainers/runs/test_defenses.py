@@ -23,6 +23,8 @@ from trainers.run_folder.state import RunFolder
 from trainers.runs import fitting, run
 from trainers.runs.training import build_defense, build_encoder, build_hashing_loss, train_adversarially
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"image_size": 16, "bits": 16, "pretrain_epochs": 1, "epochs": 1, "num_steps": 1, "attack_steps": 2}
 SMALL = {**SMALL, "num_train": 64, "num_queries": 6, "batch_size": 32}
 
@@ -46,7 +48,6 @@ def card_of(run_dir):
     return json.loads((run_dir / "card.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_run_bears_the_name_of_its_defense(cgat_run, capsys):
     card = card_of(cgat_run)
     assert {row["defense"] for row in card["results"]} == {"none", "cgat"}
@@ -55,7 +56,6 @@ def test_a_run_bears_the_name_of_its_defense(cgat_run, capsys):
     assert (cgat_run / "robust.keras").is_file() and (cgat_run / "maps.png").is_file()
 
 
-@pytest.mark.slow
 def test_a_purified_model_joins_the_run_and_is_evaluated_like_the_others(cgat_run, capsys):
     assert comdefend.main(ComDefendOptions(run_dir=cgat_run, epochs=0)) == USAGE_ERROR
     assert not (cgat_run / "comdefend.keras").exists()
@@ -126,7 +126,6 @@ def trained(tmp_path, monkeypatch, **options):
     return [w.numpy() for w in encoder.trainable_variables]
 
 
-@pytest.mark.slow
 def test_averaged_weights_are_the_moving_mean_of_every_step(tmp_path, monkeypatch):
     weights = trained(tmp_path, monkeypatch, ema_momentum=0.75, num_train=96)
     assert len(Recorder.steps) == 3
@@ -134,7 +133,6 @@ def test_averaged_weights_are_the_moving_mean_of_every_step(tmp_path, monkeypatc
         np.testing.assert_allclose(weight, 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_epoch_most_robust_on_held_out_queries_is_kept(tmp_path, monkeypatch):
     weights = trained(tmp_path, monkeypatch, held_out_queries=32, num_train=64, epochs=3)
     assert len(Recorder.steps) == 3  # 32 images are left, a step an epoch

@@ -30,6 +30,8 @@ from trainers.runs.pretraining import PRETRAINING
 from trainers.runs.run import main
 from trainers.runs.training import build_encoder
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("safetensors", reason="the package safetensors is not installed")
 
 CLASSES, TRAIN, HELD_OUT = ("blue", "green", "red"), 6, 5
@@ -103,7 +105,6 @@ def held_out_images():
     return np.stack(images), np.array(classes)
 
 
-@pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_with_the_same_weights(folder, whole, tmp_path):
     run_dir = tmp_path / "cut"
     options = {**OPTIONS, "data_dir": folder, "run_dir": run_dir}
@@ -182,7 +183,6 @@ def test_a_card_names_what_made_it(whole):
     assert set(card["seconds"]) == {"adversarial", "evaluate"} and "tensorflow" in card["versions"]
 
 
-@pytest.mark.slow
 def test_the_probe_scores_the_classes_before_and_under_attack():
     keras.utils.set_random_seed(0)
     images, classes = held_out_images()
@@ -227,7 +227,6 @@ def other_weights(root, folder):
     return {"weights": root / "w.safetensors"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -9,6 +9,8 @@ from trainers.recipes.option_checks import check_recipe
 from trainers.recipes.scenes import ScenesRecipe, load
 from trainers.runs.training import build_encoder, build_hashing_loss, train_adversarially
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"image_size": 16, "bits": 16, "num_train": 64, "num_queries": 6, "batch_size": 32, "num_steps": 1}
 SMALL = {**SMALL, "probe_images": 0, "learning_rate": 0.02, "weight_decay": 0.1}
 

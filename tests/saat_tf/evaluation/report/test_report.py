@@ -17,6 +17,8 @@ from saat_tf.evaluation.report.report_input import DefenseResult, Examples, Repo
 from saat_tf.evaluation.report.write import write_report
 from saat_tf.evaluation.sanity_checks.checks import Finding
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '<script>alert("$x$")</script>'
 CLASSES = ["cat", HOSTILE, "a & b"]
 QUERIES, ITEMS = 8, 40
@@ -110,7 +112,6 @@ def sections(html):
     return re.findall(r"<h2>(.*?)</h2>", html)
 
 
-@pytest.mark.slow
 def test_each_figure_lies_beside_the_page_as_png_and_svg_and_is_the_one_in_the_page(report, html):
     figures = report.parent / "figures"
     pngs = {path.stem: path.read_bytes() for path in figures.glob("*.png")}
@@ -160,7 +161,6 @@ def test_the_table_tells_the_maps(html):
     assert told["undefended", "worst case"] <= single + 6e-4
 
 
-@pytest.mark.slow
 def test_the_same_input_gives_the_same_page(tmp_path):
     pages = []
     for name in ("a", "b"):
@@ -217,7 +217,6 @@ def test_each_figure_is_legible_on_a_phone(browser, report):
     assert min(widths) / 4.6 * 10 / 72 >= 9
 
 
-@pytest.mark.slow
 def test_the_page_shows_what_is_certified_where_it_is(report, tmp_path):
     page = report.read_text(encoding="utf-8")
     assert "certified by ibp" in page and "0.432" in page and "12.3" in page
