@@ -139,7 +139,8 @@ def everything(stream, *lines):
         stream.sendall(line)
         with contextlib.suppress(TimeoutError, ConnectionError):
             told += stream.recv(1 << 20)
-    stream.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):  # not connected, where the other side has closed already
+        stream.shutdown(socket.SHUT_WR)
     with contextlib.suppress(TimeoutError, ConnectionError):
         while piece := stream.recv(1 << 20):
             told += piece
