@@ -26,6 +26,7 @@ from trainers.recipes.data_sets import load_data_of
 from trainers.run_folder.finished_run import read_card
 from trainers.runs.fitted_attacks import with_gan, with_prototypes
 from trainers.runs.models import Evaluated, defenses_of_run, load_evaluated
+from trainers.runs.radii import radius_table, with_radius
 from trainers.runs.report import report_run
 from trainers.runs.training import EVALUATION_BATCH
 
@@ -212,31 +213,6 @@ def radius_of(
         "restarts": options.restarts, "num_queries": len(data.test), "chance_map": chance,
         "above_chance_255": low, "at_chance_255": high,
     }  # fmt: skip
-
-
-def with_radius(card: dict, entry: dict) -> dict:
-    """Return the card with an entry of the robust radius in the place of one by the same attacks on the same model."""
-    same = ("defense", "attacks", "num_steps", "restarts", "num_queries")
-    others = [one for one in card.get("robust_radius", []) if any(one[name] != entry[name] for name in same)]
-    return {**card, "robust_radius": [*others, entry]}
-
-
-def radius_table(card: dict, defenses: Sequence[str]) -> rich.table.Table:
-    """Return the table of the robust radii of the models."""
-    table = rich.table.Table(
-        title="Robust radius",
-        caption="The largest radius at which the worst case over the attacks is above chance.",
-    )
-    table.add_column("model")
-    table.add_column("above chance at", justify="right")
-    table.add_column("not above chance at", justify="right")
-    for entry in card["robust_radius"]:
-        if entry["defense"] in defenses:
-            high = entry["at_chance_255"]
-            table.add_row(
-                DEFENSES[entry["defense"]], f"{entry['above_chance_255']}/255", "-" if high is None else f"{high}/255"
-            )
-    return table
 
 
 def cached_attack(
