@@ -105,8 +105,8 @@ def first_picture(contents: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.T
         tf.debugging.Assert(canvas <= max_pixels, ["the canvas of the GIF is too large", canvas]),
         tf.debugging.Assert(tf.reduce_all(borders >= 0), ["a picture of the GIF is not within its canvas", borders]),
     ]
-    with tf.control_dependencies(checks):
-        end = tf.identity(end)
+    with tf.control_dependencies(checks):  # before any part is read, since the end lies behind all others
+        contents = tf.identity(contents)
     size = part(start + PICTURE_PLACE + 4, start + PICTURE_FLAGS)
     file = [
         part(tf.constant(0), tf.constant(6)),

@@ -293,6 +293,25 @@ def test_a_file_cut_short_anywhere_in_its_header_has_a_fault_in_words(image_form
         assert fault and fault.isascii(), (length, fault)
 
 
+@pytest.mark.parametrize(
+    "magic",
+    [
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"BM",
+        b"RIFF\0\0\0\0WEBPVP8X",
+        b"RIFF\0\0\0\0WEBPVP8L",
+        b"RIFF",
+    ],
+)
+def test_bytes_without_sense_behind_any_magic_number_have_a_fault_in_words(magic):
+    rng = np.random.default_rng(5)
+    for _ in range(400):
+        fault = decoding_fault(magic + rng.bytes(int(rng.integers(0, 80))))
+        assert fault and fault.isascii()
+
+
 def test_each_file_is_counted_once(lists):
     seen = []
 
